@@ -1,0 +1,49 @@
+"""Options and output shared by the commands. Results go to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+StoreOption = Annotated[
+    Path, typer.Option("--store", envvar="HRMCTL_STORE", help="Where artifacts, runs and the ledger are kept.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+RunArgument = Annotated[str | None, typer.Argument(help="A run's id; the latest when absent.")]
+RunOption = Annotated[str | None, typer.Option("--run", help="The run whose evidence counts; the latest when absent.")]
+DEFAULT_STORE = Path(".hrmctl")
+
+
+def say(text: str = "") -> None:
+    """A line for people, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """The result as JSON, on standard output."""
+    from hrmctl.jsonio import canonical
+
+    print(json.dumps(json.loads(canonical(value)), indent=2, ensure_ascii=False))
+
+
+def print_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
+    """Left-aligned columns, on standard output."""
+    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def pick_run(store: Any, run: str | None) -> str:
+    """The run asked for, or the latest. Raises StoreError when there is none."""
+    from hrmctl.errors import StoreError
+
+    chosen = run or store.latest_run()
+    if chosen is None:
+        raise StoreError(f"{store.root} holds no run; make one with: hrmctl pipeline RECIPE")
+    store.run_folder(chosen)
+    return str(chosen)

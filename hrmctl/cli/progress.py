@@ -1,0 +1,110 @@
+"""Progress on standard error: bars with rate and time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from hrmctl.cli.common import say
+from hrmctl.model import RunStarted, StageFinished, StageProgress, StageStarted
+
+PLAIN_SECONDS = 10.0
+_MARKS = {"done": "done", "cached": "cached", "failed": "FAILED", "blocked": "BLOCKED", "cancelled": "stopped"}
+
+
+def make_progress(quiet: bool) -> Any:
+    """A listener for a run's events, with `close()`."""
+    if quiet:
+        return Silent()
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+class Silent:
+    """Shows nothing."""
+
+    def __call__(self, event: Any) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+class Lines:
+    """One line for each start, end, and at most every ten seconds between."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+
+    def __call__(self, event: Any) -> None:
+        if isinstance(event, RunStarted):
+            say(f"run {event.run}")
+        elif isinstance(event, StageStarted) and not event.cached:
+            self._said[event.stage] = time.monotonic()
+            say(f"{event.stage}: started")
+        elif isinstance(event, StageProgress):
+            self._progress(event)
+        elif isinstance(event, StageFinished):
+            say(finished_line(event))
+
+    def _progress(self, event: StageProgress) -> None:
+        if time.monotonic() - self._said.get(event.stage, 0.0) >= PLAIN_SECONDS:
+            self._said[event.stage] = time.monotonic()
+            say(f"{event.stage}: {event.done}/{event.total}{metrics_text(event)}")
+
+    def close(self) -> None:
+        return
+
+
+class Bars:
+    """A rich progress bar for each running stage."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        rate = TextColumn("{task.fields[rate]}")
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            rate,
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._bars.start()
+
+    def __call__(self, event: Any) -> None:
+        if isinstance(event, RunStarted):
+            self._bars.console.print(f"run {event.run}", markup=False)
+        elif isinstance(event, StageStarted) and not event.cached:
+            self._tasks[event.stage] = self._bars.add_task(event.stage, total=None, metrics="", rate="")
+        elif isinstance(event, StageProgress):
+            self._update(event)
+        elif isinstance(event, StageFinished):
+            if event.stage in self._tasks:
+                self._bars.remove_task(self._tasks.pop(event.stage))
+            self._bars.console.print(finished_line(event), markup=False, highlight=False)
+
+    def _update(self, event: StageProgress) -> None:
+        task = self._tasks[event.stage]
+        self._bars.update(task, completed=event.done, total=event.total, metrics=metrics_text(event).strip())
+        speed = self._bars.tasks[self._bars.task_ids.index(task)].speed
+        self._bars.update(task, rate=f"{speed:.1f}/s" if speed else "")
+
+    def close(self) -> None:
+        self._bars.stop()
+
+
+def metrics_text(event: StageProgress) -> str:
+    """The first few metrics in short."""
+    return "".join(f"  {name} {value:.4g}" for name, value in list(event.metrics.items())[:4])
+
+
+def finished_line(event: StageFinished) -> str:
+    """How a stage ended."""
+    seconds = f" in {event.seconds:.1f} s" if event.status == "done" else ""
+    return f"{event.stage}: {_MARKS[event.status]}{seconds}{': ' + event.error if event.error else ''}"

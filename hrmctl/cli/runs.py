@@ -1,0 +1,82 @@
+"""`hrmctl runs` and `hrmctl report`: what was run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hrmctl.cli.common import DEFAULT_STORE, JsonOption, RunArgument, StoreOption, pick_run, print_json, print_table
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+def register(parent: typer.Typer) -> None:
+    parent.add_typer(app, name="runs", help="Show runs.")
+    parent.command()(report)
+
+
+@app.command("list")
+def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> int:
+    """All runs in the store, oldest first."""
+    from hrmctl.run.record import read_lock
+    from hrmctl.store import Store
+
+    opened = Store(store)
+    locks = [read_lock(p.parent) for p in sorted(opened.runs.glob("*/recipe.lock.yaml"))]
+    if as_json:
+        print_json([{k: lock[k] for k in ("run", "name", "recipe", "status", "started")} for lock in locks])
+        return 0
+    rows = [(lock["run"], lock["name"], lock["status"], str(len(lock["stages"])), lock["started"]) for lock in locks]
+    print_table(rows, ("run", "recipe", "status", "stages", "started"))
+    return 0
+
+
+@app.command()
+def show(run: RunArgument = None, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> int:
+    """One run: its stages, their outputs and where they came from."""
+    from hrmctl.run.record import read_lock
+    from hrmctl.store import Store
+
+    opened = Store(store)
+    lock = read_lock(opened.run_folder(pick_run(opened, run)))
+    if as_json:
+        print_json(lock)
+        return 0
+    print(f"run {lock['run']}  {lock['status']}  hrmctl {' '.join(lock['argv'])}")
+    rows = []
+    for name, stage in lock["stages"].items():
+        outputs = ", ".join(f"{k} {o['digest'][:12]}" for k, o in stage["outputs"].items())
+        rows.append((name, stage["uses"], stage["status"], str(stage["seed"]), outputs or stage["error"]))
+    print_table(rows, ("stage", "uses", "status", "seed", "outputs"))
+    return 0
+
+
+def report(
+    run: RunArgument = None,
+    html: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write Markdown here.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> int:
+    """The report of a run from what the ledger says; Markdown on standard output unless a file is named."""
+    from hrmctl.jsonio import write_atomic
+    from hrmctl.plugins import catalog
+    from hrmctl.registry import resolve
+    from hrmctl.run.judge import report_from_ledger
+    from hrmctl.run.report import run_report
+    from hrmctl.store import Store
+
+    opened = Store(store)
+    chosen = pick_run(opened, run)
+    check = report_from_ledger(opened, chosen)
+    reporters = catalog().reporters
+    if html is not None:
+        write_atomic(html, resolve(reporters["html"].target)(run_report(opened, chosen, check)))
+        print(html)
+    if markdown is not None:
+        write_atomic(markdown, resolve(reporters["markdown"].target)(check))
+        print(markdown)
+    if html is None and markdown is None:
+        print(resolve(reporters["markdown"].target)(check))
+    return check.exit_code

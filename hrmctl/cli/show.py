@@ -1,0 +1,17 @@
+"""Show a check in the form that was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hrmctl.errors import InputError
+from hrmctl.model import CheckReport
+from hrmctl.registry import resolve
+
+
+def show_check(catalog: Any, report: CheckReport, form: str) -> None:
+    """Print `report` through the reporter called `form`. Raises InputError when there is none."""
+    spec = catalog.reporters.get(form)
+    if spec is None:
+        raise InputError(f"unknown format '{form}'; {catalog.unknown(form, catalog.reporters)}")
+    print(resolve(spec.target)(report))

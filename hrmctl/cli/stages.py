@@ -1,0 +1,179 @@
+"""`hrmctl finetune`, `hrmctl data generate`, …: one stage alone, its options made from its parameters."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+from hrmctl.cli.common import DEFAULT_STORE, JsonOption, StoreOption, print_json, say
+
+if TYPE_CHECKING:
+    from hrmctl.model import StageSpec
+    from hrmctl.schema import Field
+
+RESERVED = ("seed", "device", "out", "store", "json")
+
+
+def register(app: typer.Typer, argv: Sequence[str]) -> None:
+    """Add a command for every stage; only the one named in `argv` gets its options."""
+    from hrmctl.plugins import catalog
+
+    groups: dict[str, typer.Typer] = {}
+    for name, spec in catalog().stages.items():
+        group, _, member = name.partition(".")
+        wanted = list(argv[: 2 if member else 1]) == ([group, member] if member else [group])
+        command = _command(spec) if wanted else _closed(spec)
+        if not member:
+            app.command(name, help=spec.summary)(command)
+            continue
+        if group not in groups:
+            groups[group] = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+            app.add_typer(groups[group], name=group, help=f"Stages whose name begins with {group}.")
+        groups[group].command(member, help=spec.summary)(command)
+
+
+def _closed(spec: StageSpec) -> Callable[[], None]:
+    def command() -> None:
+        """Never called: a stage that is called has its options."""
+
+    command.__doc__ = spec.summary
+    return command
+
+
+def _command(spec: StageSpec) -> Callable[..., int]:
+    from hrmctl.schema import fields_of
+
+    fields = [f for f in fields_of(spec.params) if _option_type(f.type) is not None]
+    options = {f"param_{f.attribute}": _parameter(f) for f in fields}
+    options |= {f"input_{name}": _input(name, i.summary, i.required, i.many) for name, i in spec.inputs.items()}
+    options |= {
+        "run_seed": Annotated[int, typer.Option("--seed", help="Seed of the stage.")],
+        "device": Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")],
+        "out": Annotated[Path | None, typer.Option(help="Copy the outputs into this folder.")],
+        "store": StoreOption,
+        "as_json": JsonOption,
+    }
+    defaults = {"run_seed": 0, "device": "auto", "store": DEFAULT_STORE, "as_json": False}
+
+    def command(**values: Any) -> int:
+        return _run(spec, fields, values)
+
+    parameters = [
+        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(n), annotation=a)
+        for n, a in options.items()
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = dict(options)
+    command.__doc__ = spec.summary
+    return command
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _parameter(field: Field) -> Any:
+    flag = _flag(field.name) if field.name not in RESERVED else _flag(f"param-{field.name}")
+    declaration = f"{flag}/--no-{flag[2:]}" if field.type is bool else flag
+    default: Any = "required" if field.required else _shown(field.default)
+    return Annotated[_option_type(field.type), typer.Option(declaration, help=field.doc, show_default=default)]
+
+
+def _shown(default: Any) -> Any:
+    return str(default) if default not in (None, "", ()) else False
+
+
+def _input(name: str, summary: str, required: bool, many: bool) -> Any:
+    kind: Any = list[Path] | None if many else Path | None
+    text = f"{summary} (a path{'; repeatable' if many else ''})"
+    return Annotated[kind, typer.Option(_flag(name), help=text, show_default="required" if required else False)]
+
+
+def _option_type(kind: Any) -> Any:
+    """The type of the command-line option for a field's type, or None when it has none (nested values)."""
+    origin, args = get_origin(kind), get_args(kind)
+    if kind in (bool, int, float, str) or origin is Literal:
+        return kind | None if origin is not Literal else typing.Optional[kind]  # noqa: UP045
+    if origin in (typing.Union, types.UnionType):
+        real = [a for a in args if a is not type(None)]
+        return _option_type(real[0]) if len(real) == 1 else str | None
+    if origin is tuple and args[0] in (int, float, str):
+        return list[args[0]] | None  # type: ignore[valid-type]
+    if origin in (dict, Mapping):
+        return list[str] | None
+    return None
+
+
+def _run(spec: StageSpec, fields: Sequence[Field], values: Mapping[str, Any]) -> int:
+    from hrmctl.cli.progress import make_progress
+    from hrmctl.plugins import catalog
+    from hrmctl.recipe.plan import make_plan
+    from hrmctl.recipe.single import single_stage
+    from hrmctl.run.pipeline import PipelineOptions, run_pipeline
+    from hrmctl.store import Store
+
+    given = {f.name: _value(f, values[f"param_{f.attribute}"]) for f in fields if values[f"param_{f.attribute}"]
+             not in (None, [])}
+    inputs = {n: _paths(values[f"input_{n}"]) for n in spec.inputs if values[f"input_{n}"]}
+    recipe = single_stage(spec.name, {**given, **inputs}, values["run_seed"])
+    store = Store(values["store"])
+    progress = make_progress(quiet=values["as_json"])
+    try:
+        options = PipelineOptions(device=values["device"], argv=sys.argv[1:])
+        result = run_pipeline(make_plan(recipe, catalog()), catalog(), store, options, progress)
+    finally:
+        progress.close()
+    return _show(store, result.run, result.exit_code, values)
+
+
+def _value(field: Field, value: Any) -> Any:
+    if get_origin(field.type) in (dict, Mapping):
+        return dict(item.split("=", 1) for item in value if "=" in item)
+    return value
+
+
+def _paths(value: Any) -> Any:
+    return [str(v) for v in value] if isinstance(value, list) else str(value)
+
+
+def _show(store: Any, run: str, code: int, values: Mapping[str, Any]) -> int:
+    from hrmctl.run.record import read_lock
+
+    stage = next(iter(read_lock(store.run_folder(run))["stages"].values()))
+    outputs = {name: str(store.object_path(o["digest"])) for name, o in stage["outputs"].items()}
+    if values["out"] is not None and code == 0:
+        outputs = {name: str(_copy(Path(path), values["out"], name)) for name, path in outputs.items()}
+    evidence = [store.get_evidence(d) for d in stage["evidence"]]
+    if values["as_json"]:
+        print_json({"run": run, "exit_code": code, "outputs": outputs,
+                    "evidence": [{"name": e.name, "type": e.type, "digest": e.digest, "payload": e.payload}
+                                 for e in evidence]})
+        return code
+    for item in evidence:
+        if item.type == "measurement/v1":
+            say(f"{item.name}: {item.payload['value']:.6g} {item.payload['unit']}")
+    for name, path in outputs.items():
+        print(f"{name}: {path}")
+    return code
+
+
+def _copy(source: Path, folder: Path, name: str) -> Path:
+    target = folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True, copy_function=_copy_file)
+        return target
+    return Path(_copy_file(str(source), str(target.with_suffix(".jsonl"))))
+
+
+def _copy_file(source: str, target: str) -> str:
+    shutil.copyfile(source, target)
+    return target

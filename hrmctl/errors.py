@@ -1,0 +1,57 @@
+"""Errors that a user can mend, and the exit code each one ends the command with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault in one place of the input; `line` and `column` count from 1, 0 where there is none."""
+
+    message: str
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        place = self.file
+        if self.line:
+            place = f"{place or '<input>'}:{self.line}:{self.column}"
+        text = f"{place}: {self.message}" if place else self.message
+        return f"{text}; {self.remedy}" if self.remedy else text
+
+
+class HrmctlError(Exception):
+    """An expected error: shown as one line for each problem, never as a traceback."""
+
+    exit_code = 2
+
+    def __init__(self, *problems: Problem | str):
+        given = [p if isinstance(p, Problem) else Problem(p) for p in problems]
+        self.problems: Sequence[Problem] = list(dict.fromkeys(given))
+        super().__init__("\n".join(str(p) for p in self.problems))
+
+
+class InputError(HrmctlError):
+    """Usage or configuration is wrong; nothing was written."""
+
+
+class StageError(HrmctlError):
+    """A stage could not do its work. Raise it from a stage with a message that names the remedy."""
+
+    exit_code = 4
+
+
+class StoreError(HrmctlError):
+    """The store cannot be read or written, or holds something other than what its name says."""
+
+
+class MeasureError(Exception):
+    """The evidence cannot be measured (NaN, n < k, unpaired, placeholder): the verdict is INVALID."""
+
+
+class Undecidable(Exception):
+    """Measured, but the statistics cannot decide: the verdict is INCONCLUSIVE."""

@@ -1,0 +1,215 @@
+"""Discovery of plugins. Built-ins, installed distributions and `hrmctl_plugins.py` files use one door.
+
+A plugin that cannot be imported is kept as broken, shown with its traceback by `hrmctl plugins
+list`, and fatal only when something that it would have provided is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import pluggy
+
+from hrmctl import hookspecs
+from hrmctl.errors import InputError, Problem
+from hrmctl.model import (
+    ArchitectureSpec,
+    DatasetSpec,
+    DiagnosticSpec,
+    ExecutorSpec,
+    MeasureSpec,
+    ReporterSpec,
+    StageSpec,
+    TrackerSpec,
+)
+from hrmctl.yamlio import suggest
+
+GROUP = "hrmctl"
+LOCAL_FILE = "hrmctl_plugins.py"
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One discovered plugin; `error` holds the traceback of a broken one."""
+
+    name: str
+    distribution: str
+    version: str
+    module: ModuleType | None = None
+    error: str = ""
+
+    @property
+    def last_line(self) -> str:
+        """The last line of the traceback."""
+        return self.error.strip().splitlines()[-1] if self.error else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Everything that plugins provide, by name; `owner` says which plugin a stage comes from."""
+
+    plugins: tuple[Plugin, ...]
+    manager: pluggy.PluginManager
+    stages: Mapping[str, StageSpec] = field(default_factory=dict)
+    measures: Mapping[str, MeasureSpec] = field(default_factory=dict)
+    architectures: Mapping[str, ArchitectureSpec] = field(default_factory=dict)
+    datasets: Mapping[str, DatasetSpec] = field(default_factory=dict)
+    executors: Mapping[str, ExecutorSpec] = field(default_factory=dict)
+    reporters: Mapping[str, ReporterSpec] = field(default_factory=dict)
+    trackers: Mapping[str, TrackerSpec] = field(default_factory=dict)
+    diagnostics: Mapping[str, DiagnosticSpec] = field(default_factory=dict)
+    owner: Mapping[str, Plugin] = field(default_factory=dict)
+
+    def stage(self, name: str) -> StageSpec:
+        """The stage called `name`. Raises InputError with a suggestion, naming broken plugins."""
+        found = self.stages.get(name)
+        if found is None:
+            raise InputError(Problem(f"unknown stage '{name}'", remedy=self.unknown(name, self.stages)))
+        return found
+
+    def unknown(self, name: str, known: Iterable[str]) -> str:
+        """A suggestion for an unknown name, which also tells which plugins could not be imported."""
+        broken = [f"plugin {p.name} is broken ({p.last_line})" for p in self.plugins if p.error]
+        return "; ".join(filter(None, [suggest(name, known), *broken]))
+
+
+@cache
+def catalog(folder: Path | None = None) -> Catalog:
+    """The catalogue of all plugins, with those of `folder/hrmctl_plugins.py` when it is given."""
+    plugins = [*_installed(), *_local(folder)]
+    _refuse_same_names(plugins)
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    checked = [_register(manager, plugin) for plugin in plugins]
+    return _collect(manager, tuple(checked))
+
+
+def _installed() -> list[Plugin]:
+    entries = sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name)
+    return [_load(entry) for entry in entries]
+
+
+def _load(entry: metadata.EntryPoint) -> Plugin:
+    distribution = entry.dist.name if entry.dist else "?"
+    version = entry.dist.version if entry.dist else "?"
+    try:
+        return Plugin(entry.name, distribution, version, entry.load())
+    except Exception:
+        return Plugin(entry.name, distribution, version, error=traceback.format_exc())
+
+
+def _local(folder: Path | None) -> list[Plugin]:
+    if folder is None or not (folder / LOCAL_FILE).is_file():
+        return []
+    path = folder / LOCAL_FILE
+    name = f"hrmctl_plugins_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(Problem("cannot be imported", str(path)))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception:
+        return [Plugin(LOCAL_FILE, str(path), "local", error=traceback.format_exc())]
+    return [Plugin(LOCAL_FILE, str(path), "local", module)]
+
+
+def _refuse_same_names(plugins: list[Plugin]) -> None:
+    seen: dict[str, Plugin] = {}
+    for plugin in plugins:
+        other = seen.setdefault(plugin.name, plugin)
+        if other is not plugin:
+            both = f"{other.distribution} {other.version} and {plugin.distribution} {plugin.version}"
+            raise InputError(f"two plugins are called '{plugin.name}': from {both}; uninstall one")
+
+
+def _register(manager: pluggy.PluginManager, plugin: Plugin) -> Plugin:
+    if plugin.module is None:
+        return plugin
+    known = {name for name in dir(hookspecs) if name.startswith("hrmctl_")}
+    marked = [n for n, v in vars(plugin.module).items() if getattr(v, "hrmctl_impl", None) is not None]
+    wrong = [name for name in marked if name not in known]
+    if wrong:
+        text = f"'{wrong[0]}' is not a hook; {suggest(wrong[0], known)}"
+        return Plugin(plugin.name, plugin.distribution, plugin.version, error=text)
+    try:
+        manager.register(plugin.module, plugin.name)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        return Plugin(plugin.name, plugin.distribution, plugin.version, error=str(error))
+    return plugin
+
+
+_KINDS = ("stages", "measures", "architectures", "datasets", "executors", "reporters", "trackers", "diagnostics")
+
+
+def _collect(manager: pluggy.PluginManager, plugins: tuple[Plugin, ...]) -> Catalog:
+    tables: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
+    owners: dict[tuple[str, str], Plugin] = {}
+    checked = []
+    for plugin in plugins:
+        try:
+            provided = _provided(plugin)
+        except Exception:
+            checked.append(Plugin(plugin.name, plugin.distribution, plugin.version, error=traceback.format_exc()))
+            manager.unregister(plugin.module)
+            continue
+        checked.append(plugin)
+        for kind, spec in provided:
+            other = owners.setdefault((kind, spec.name), plugin)
+            if other is not plugin:
+                both = f"{other.name} ({other.distribution}) and {plugin.name} ({plugin.distribution})"
+                raise InputError(f"two plugins provide {kind} '{spec.name}': {both}; uninstall one")
+            tables[kind][spec.name] = spec
+    owner = {name: plugin for (kind, name), plugin in owners.items() if kind == "stages"}
+    ordered = {kind: dict(sorted(table.items())) for kind, table in tables.items()}
+    return Catalog(tuple(checked), manager, **ordered, owner=owner)
+
+
+def _provided(plugin: Plugin) -> list[tuple[str, Any]]:
+    result = []
+    for kind in _KINDS:
+        function = getattr(plugin.module, f"hrmctl_{kind}", None)
+        for spec in function() if function else ():
+            result.append((kind, spec))
+    return result
+
+
+# --- versions -----------------------------------------------------------------------------------
+
+
+def stage_version(plugin: Plugin, spec: StageSpec) -> str:
+    """The version of a stage: its distribution's, and the digest of the source that it runs.
+
+    The source counts so that an edited plugin never answers with results of its former self.
+    """
+    package = spec.target.partition(":")[0].partition(".")[0]
+    local = plugin.module.__name__ if plugin.distribution == "local" and plugin.module else None
+    names = dict.fromkeys([local or package, *spec.code])
+    digest = hashlib.sha256("".join(_source_digest(name) for name in names).encode()).hexdigest()
+    return f"{plugin.version}+{digest[:12]}"
+
+
+@cache
+def _source_digest(package: str) -> str:
+    spec = sys.modules[package].__spec__ if package in sys.modules else importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return ""
+    origin = Path(spec.origin)
+    files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()

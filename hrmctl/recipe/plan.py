@@ -1,0 +1,345 @@
+"""Resolve a recipe against the plugins: typed parameters, edges, cells of a matrix, and their order."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hrmctl.errors import InputError, Problem
+from hrmctl.model import InputSpec, StageSpec
+from hrmctl.plugins import Catalog
+from hrmctl.recipe.parse import REFERENCE, Recipe, StageEntry
+from hrmctl.schema import decode, fields_of
+from hrmctl.yamlio import Node, suggest
+
+_EDGE = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)(?:\[([^\[\]]*)\])?\.([A-Za-z][A-Za-z0-9_-]*)\Z")
+MAX_CELLS = 1000
+Cell = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class FromStage:
+    """An input taken from another planned stage."""
+
+    stage: str
+    output: str
+
+
+@dataclass(frozen=True)
+class FromPath:
+    """An input taken from a local file or folder."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage (one cell of its matrix) ready to run once its inputs are there."""
+
+    id: str
+    name: str
+    cell: Cell
+    spec: StageSpec
+    params: Any
+    inputs: Mapping[str, Sequence[FromStage | FromPath]]
+    seed: int
+    threads: int | None
+    after: Sequence[str] = ()
+
+    @property
+    def parents(self) -> list[str]:
+        """The ids of the planned stages that must finish first."""
+        sources = itertools.chain.from_iterable(self.inputs.values())
+        return list(dict.fromkeys([*(s.stage for s in sources if isinstance(s, FromStage)), *self.after]))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Planned stages in an order in which every stage follows its parents."""
+
+    recipe: Recipe
+    stages: Sequence[PlannedStage]
+
+    @property
+    def width(self) -> int:
+        """The most stages of one depth: how many the machine may have to share itself among."""
+        depth: dict[str, int] = {}
+        for stage in self.stages:
+            depth[stage.id] = 1 + max((depth[p] for p in stage.parents), default=0)
+        levels = [depth[s.id] for s in self.stages if not s.spec.exclusive]
+        return max((levels.count(level) for level in set(levels)), default=1)
+
+    def descendants(self, ids: Iterable[str]) -> set[str]:
+        """`ids` and every stage that depends on one of them."""
+        found = set(ids)
+        for stage in self.stages:
+            if found & set(stage.parents):
+                found.add(stage.id)
+        return found
+
+    def ancestors(self, ids: Iterable[str]) -> set[str]:
+        """`ids` and every stage that one of them depends on."""
+        found = set(ids)
+        for stage in reversed(self.stages):
+            if stage.id in found:
+                found.update(stage.parents)
+        return found
+
+
+@dataclass(frozen=True)
+class _Reference:
+    stage: str
+    cell: str | None
+    output: str
+    node: Node
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A stage whose keys are sorted into parameters and inputs, before its matrix is laid out."""
+
+    name: str
+    node: Node
+    entry: StageEntry
+    spec: StageSpec
+    params: Node
+    inputs: Mapping[str, Sequence[_Reference | FromPath]] = field(default_factory=dict)
+
+
+def make_plan(recipe: Recipe, catalog: Catalog) -> Plan:
+    """Resolve `recipe`. Raises InputError with every fault: file, line, column and remedy."""
+    problems: list[Problem] = []
+    nodes = recipe.root.value["stages"].value
+    drafts = {name: _draft(recipe, name, nodes[name], catalog, problems) for name in recipe.entry.stages}
+    good = {name: draft for name, draft in drafts.items() if draft is not None}
+    for draft in good.values():
+        _check_edges(draft, drafts, good, problems)
+    order = _order(good, problems) if not problems else []
+    planned: dict[str, list[PlannedStage]] = {}
+    for name in order:
+        planned[name] = _cells(recipe, good[name], planned, problems)
+    if problems:
+        raise InputError(*problems)
+    return Plan(recipe, [stage for name in order for stage in planned[name]])
+
+
+# --- one stage --------------------------------------------------------------------------------------
+
+
+def _draft(recipe: Recipe, name: str, node: Node, catalog: Catalog, problems: list[Problem]) -> _Draft | None:
+    entry = recipe.entry.stages[name]
+    spec = catalog.stages.get(entry.uses)
+    if spec is None:
+        uses = node.value["uses"]
+        problems.append(uses.problem(f"unknown stage '{entry.uses}'", catalog.unknown(entry.uses, catalog.stages)))
+        return None
+    given = entry.with_
+    if not isinstance(given.value, dict):
+        problems.append(given.problem("'with' must be a mapping"))
+        return None
+    params = {f.name for f in fields_of(spec.params)}
+    for key in given.value:
+        if key not in params and key not in spec.inputs:
+            known = params | set(spec.inputs)
+            problems.append(given.key_problem(key, f"{entry.uses} has no parameter or input '{key}'", suggest(key, known)))
+    keep = {key: value for key, value in given.value.items() if key in params}
+    inputs = {k: _sources(recipe, k, s, given, problems) for k, s in spec.inputs.items()}
+    place = given if given.line else node
+    return _Draft(name, node, entry, spec, replace(place, value=keep, keys=given.keys), inputs)
+
+
+def _sources(
+    recipe: Recipe, key: str, spec: InputSpec, given: Node, problems: list[Problem]
+) -> list[_Reference | FromPath]:
+    node = given.value.get(key)
+    if node is None or node.value is None or node.value == "":
+        if spec.required:
+            place = given.key_problem(key, f"input '{key}' is missing", spec.summary)
+            problems.append(place)
+        return []
+    if isinstance(node.value, list) and not spec.many:
+        problems.append(node.problem(f"input '{key}' takes one artifact, not a list"))
+        return []
+    items = node.value if isinstance(node.value, list) else [node]
+    found = [_source(recipe, key, item, problems) for item in items]
+    return [source for source in found if source is not None]
+
+
+def _source(recipe: Recipe, key: str, node: Node, problems: list[Problem]) -> _Reference | FromPath | None:
+    if not isinstance(node.value, str):
+        problems.append(node.problem(f"input '{key}' must be ${{stage.output}} or a path"))
+        return None
+    whole = REFERENCE.fullmatch(node.value)
+    if whole:
+        edge = _EDGE.match(whole[1])
+        if edge is None:
+            problems.append(node.problem(f"'{node.value}' is not a reference", "write ${stage.output}"))
+            return None
+        return _Reference(edge[1], edge[2], edge[3], node)
+    for base in (recipe.path.parent, Path()):
+        path = base / Path(node.value).expanduser()
+        if path.exists():
+            return FromPath(path)
+    problems.append(node.problem(f"input '{key}': no file or folder '{node.value}'", "write a path or ${stage.output}"))
+    return None
+
+
+def _check_edges(
+    draft: _Draft, all_drafts: Mapping[str, _Draft | None], good: Mapping[str, _Draft], problems: list[Problem]
+) -> None:
+    for name in draft.entry.after:
+        if name not in all_drafts:
+            problems.append(draft.node.problem(f"after: no stage '{name}'", suggest(name, all_drafts)))
+    for key, sources in draft.inputs.items():
+        for source in sources:
+            if isinstance(source, _Reference):
+                problems.extend(_bad_edge(source, draft.spec.inputs[key], all_drafts, good))
+
+
+def _bad_edge(
+    source: _Reference, spec: InputSpec, all_drafts: Mapping[str, _Draft | None], good: Mapping[str, _Draft]
+) -> list[Problem]:
+    if source.stage not in all_drafts:
+        return [source.node.problem(f"no stage '{source.stage}'", suggest(source.stage, all_drafts))]
+    if source.stage not in good:
+        return []
+    outputs = good[source.stage].spec.outputs
+    if source.output not in outputs:
+        hint = suggest(source.output, outputs) or "it has no outputs"
+        return [source.node.problem(f"stage '{source.stage}' has no output '{source.output}'", hint)]
+    found = outputs[source.output].type
+    if found != spec.type:
+        return [source.node.problem(f"'{source.stage}.{source.output}' is a {found}, this input takes a {spec.type}")]
+    if source.cell == "*" and not spec.many:
+        return [source.node.problem("[*] takes every cell, but this input takes one artifact")]
+    return []
+
+
+def _order(drafts: Mapping[str, _Draft], problems: list[Problem]) -> list[str]:
+    """Kahn's algorithm in the order of the file; what is left over lies on a cycle or behind one."""
+    parents = {name: _parents(draft) for name, draft in drafts.items()}
+    order: list[str] = []
+    while ready := [n for n in drafts if n not in order and parents[n] <= set(order)]:
+        order.extend(ready)
+    rest = [n for n in drafts if n not in order]
+    if rest:
+        cycle = _cycle(rest, parents)
+        node = drafts[cycle[0]].node
+        problems.append(node.problem(f"stages form a cycle: {' → '.join([*cycle, cycle[0]])}", "remove one reference"))
+        return []
+    return order
+
+
+def _parents(draft: _Draft) -> set[str]:
+    sources = itertools.chain.from_iterable(draft.inputs.values())
+    return {s.stage for s in sources if isinstance(s, _Reference)} | set(draft.entry.after)
+
+
+def _cycle(rest: list[str], parents: Mapping[str, set[str]]) -> list[str]:
+    path = [rest[0]]
+    while True:
+        step = min(parents[path[-1]] & set(rest), key=rest.index)
+        if step in path:
+            return path[path.index(step) :][::-1]
+        path.append(step)
+
+
+# --- cells ------------------------------------------------------------------------------------------
+
+
+def _cells(
+    recipe: Recipe, draft: _Draft, planned: Mapping[str, list[PlannedStage]], problems: list[Problem]
+) -> list[PlannedStage]:
+    own = _own_axes(draft, problems)
+    result = []
+    for inherited in _inherited(draft, planned):
+        for values in itertools.product(*own.values()):
+            cell = {**inherited, **dict(zip(own, values, strict=True))}
+            stage = _planned(recipe, draft, cell, own, planned, problems)
+            if stage is not None:
+                result.append(stage)
+    if len(result) > MAX_CELLS:
+        problems.append(draft.node.problem(f"{len(result)} cells; the limit is {MAX_CELLS}"))
+        return []
+    return result
+
+
+def _own_axes(draft: _Draft, problems: list[Problem]) -> dict[str, list[Node]]:
+    axes: dict[str, list[Node]] = {}
+    known = {f.name for f in fields_of(draft.spec.params)} | {"seed"}
+    for axis, node in draft.entry.matrix.items():
+        if axis not in known:
+            problems.append(node.problem(f"matrix: '{axis}' is no parameter of {draft.spec.name}", suggest(axis, known)))
+        elif not isinstance(node.value, list) or not node.value:
+            problems.append(node.problem(f"matrix: '{axis}' needs a list of values"))
+        else:
+            axes[axis] = node.value
+    return axes
+
+
+def _inherited(draft: _Draft, planned: Mapping[str, list[PlannedStage]]) -> list[dict[str, Any]]:
+    """Every consistent combination of the cells of the stages that this one takes its inputs from."""
+    combinations: list[dict[str, Any]] = [{}]
+    for source in itertools.chain.from_iterable(draft.inputs.values()):
+        if isinstance(source, FromPath) or source.cell is not None:
+            continue
+        cells = [dict(stage.cell) for stage in planned[source.stage]]
+        joined = [{**a, **b} for a in combinations for b in cells if all(a.get(k, v) == v for k, v in b.items())]
+        combinations = list({tuple(sorted(c.items(), key=str)): c for c in joined}.values())
+    return combinations
+
+
+def _planned(
+    recipe: Recipe,
+    draft: _Draft,
+    cell: dict[str, Any],
+    own: Mapping[str, list[Node]],
+    planned: Mapping[str, list[PlannedStage]],
+    problems: list[Problem],
+) -> PlannedStage | None:
+    axes = {axis: value.plain() if isinstance(value, Node) else value for axis, value in cell.items()}
+    overrides = {axis: cell[axis] for axis in own if axis != "seed"}
+    node = replace(draft.params, value={**draft.params.value, **overrides})
+    params = decode(node, draft.spec.params, problems)
+    inputs = {key: _resolve(sources, axes, planned, problems) for key, sources in draft.inputs.items() if sources}
+    seed = axes["seed"] if "seed" in own else draft.entry.seed
+    if seed is None:
+        seed = axes.get("seed", recipe.entry.seed)
+    if params is None:
+        return None
+    after = [stage.id for name in draft.entry.after for stage in planned[name]]
+    identity = draft.name + (f"[{','.join(f'{k}={v}' for k, v in axes.items())}]" if axes else "")
+    return PlannedStage(
+        identity, draft.name, tuple(axes.items()), draft.spec, params, inputs, int(seed), draft.entry.threads, after
+    )
+
+
+def _resolve(
+    sources: Sequence[_Reference | FromPath],
+    axes: Mapping[str, Any],
+    planned: Mapping[str, list[PlannedStage]],
+    problems: list[Problem],
+) -> list[FromStage | FromPath]:
+    result: list[FromStage | FromPath] = []
+    for source in sources:
+        if isinstance(source, FromPath):
+            result.append(source)
+            continue
+        cells = [s for s in planned[source.stage] if _chosen(s, source.cell, axes)]
+        if not cells:
+            known = ", ".join(s.id for s in planned[source.stage])
+            problems.append(source.node.problem(f"no cell '{source.stage}[{source.cell}]'", f"cells: {known}"))
+        result.extend(FromStage(stage.id, source.output) for stage in cells)
+    return result
+
+
+def _chosen(stage: PlannedStage, cell: str | None, axes: Mapping[str, Any]) -> bool:
+    if cell == "*":
+        return True
+    if cell is None:
+        return all(axes.get(k) == v for k, v in stage.cell)
+    return ",".join(f"{k}={v}" for k, v in stage.cell) == cell.replace(" ", "")

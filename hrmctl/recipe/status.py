@@ -1,0 +1,106 @@
+"""Cache keys, and for each stage of a plan whether it is cached or why it will run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hrmctl.jsonio import digest_of, to_json
+from hrmctl.model import Artifact
+from hrmctl.plugins import Catalog, stage_version
+from hrmctl.recipe.plan import FromPath, Plan, PlannedStage
+from hrmctl.store import Store, content_digest
+
+Inputs = Mapping[str, Sequence[Mapping[str, str]]]
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One line of `--plan`: `cached`, or `run` with the reason."""
+
+    stage: PlannedStage
+    cached: bool
+    reason: str
+
+
+def stage_versions(plan: Plan, catalog: Catalog) -> dict[str, str]:
+    """The version of each planned stage's code."""
+    return {s.id: stage_version(catalog.owner[s.spec.name], s.spec) for s in plan.stages}
+
+
+def stage_key(stage: PlannedStage, version: str, inputs: Inputs) -> str:
+    """The digest of everything that a stage's result depends on."""
+    return digest_of(
+        {"stage": stage.spec.name, "version": version, "params": to_json(stage.params), "inputs": inputs,
+         "seed": stage.seed}
+    )
+
+
+def input_digests(artifacts: Mapping[str, Sequence[Artifact | Mapping[str, str]]]) -> dict[str, list[dict[str, str]]]:
+    """Inputs in the form of keys and locks: digest, type and label of each artifact."""
+    return {name: [_short(artifact) for artifact in given] for name, given in artifacts.items()}
+
+
+def _short(artifact: Artifact | Mapping[str, str]) -> dict[str, str]:
+    if isinstance(artifact, Artifact):
+        return {"digest": artifact.digest, "type": artifact.type, "label": artifact.label}
+    return {key: artifact[key] for key in ("digest", "type", "label")}
+
+
+def plan_status(
+    plan: Plan, catalog: Catalog, store: Store, last: Mapping[str, Any], force: frozenset[str] = frozenset()
+) -> list[StageStatus]:
+    """What would happen to each stage; `last` is the lock of the latest run of the same recipe, empty for none."""
+    versions = stage_versions(plan, catalog)
+    outputs: dict[str, Mapping[str, Mapping[str, str]]] = {}
+    result = []
+    for stage in plan.stages:
+        waits = [p for p in stage.parents if p not in outputs]
+        if waits:
+            result.append(StageStatus(stage, False, f"{waits[0]} runs first"))
+            continue
+        inputs = _inputs(stage, outputs)
+        key = stage_key(stage, versions[stage.id], inputs)
+        entry = None if stage.id in force else store.cached(key)
+        if entry is not None:
+            outputs[stage.id] = entry["outputs"]
+        reason = "asked for" if stage.id in force else _why(stage, versions[stage.id], inputs, last, key)
+        result.append(StageStatus(stage, entry is not None, f"from run {entry['run']}" if entry else reason))
+    return result
+
+
+def _inputs(stage: PlannedStage, outputs: Mapping[str, Mapping[str, Mapping[str, str]]]) -> Inputs:
+    found: dict[str, list[dict[str, str]]] = {}
+    for name, sources in stage.inputs.items():
+        kind = stage.spec.inputs[name].type
+        found[name] = [
+            {"digest": content_digest(s.path), "type": kind, "label": s.path.name}
+            if isinstance(s, FromPath)
+            else dict(outputs[s.stage][s.output])
+            for s in sources
+        ]
+    return found
+
+
+def _why(stage: PlannedStage, version: str, inputs: Inputs, last: Mapping[str, Any], key: str) -> str:
+    before = last.get("stages", {}).get(stage.id)
+    if before is None:
+        return "never ran here"
+    if before["status"] in ("failed", "cancelled", "running", "waiting", "blocked"):
+        return f"{before['status']} last time"
+    if before["key"] == key:
+        return "its result is gone from the store"
+    changes = []
+    params = {k.rstrip("_"): v for k, v in to_json(stage.params).items()}
+    for name, value in params.items():
+        if before["params"].get(name) != value:
+            changes.append(f"{name}: {before['params'].get(name)} → {value}")
+    if before["seed"] != stage.seed:
+        changes.append(f"seed: {before['seed']} → {stage.seed}")
+    if before["version"] != version:
+        changes.append("its code changed")
+    changed_inputs = [n for n, given in inputs.items() if before["inputs"].get(n) != given]
+    if changed_inputs:
+        changes.append(f"input {', '.join(changed_inputs)} changed")
+    return "; ".join(changes) or "not in the cache"

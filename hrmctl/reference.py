@@ -1,0 +1,77 @@
+"""Descriptions of what plugins provide, for `plugins show` and the generated reference pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hrmctl.model import DatasetSpec, MeasureSpec, StageSpec
+from hrmctl.plugins import Catalog
+from hrmctl.schema import fields_of
+
+KINDS = ("stages", "measures", "architectures", "datasets", "executors", "reporters", "trackers", "diagnostics")
+
+
+def tables(catalog: Catalog) -> dict[str, Mapping[str, Any]]:
+    """Every table of the catalogue by kind."""
+    return {kind: getattr(catalog, kind) for kind in KINDS}
+
+
+def describe(kind: str, spec: Any) -> str:
+    """A Markdown section on one provided thing."""
+    lines = [f"### `{spec.name}`", "", spec.summary]
+    if isinstance(spec, StageSpec):
+        lines += ["", *_ports("input", spec.inputs), *_ports("output", spec.outputs)]
+        lines += _parameters(spec.params)
+    if isinstance(spec, MeasureSpec):
+        low, high = spec.arity
+        count = str(low) if low == high else f"{low} to {high}"
+        lines += ["", f"Takes {count} of {', '.join(f'`{t}`' for t in spec.accepts)}."]
+        lines += _parameters(spec.params)
+        lines += ["", "Returns:", "", *[f"* `{name}`: {text}" for name, text in spec.returns.items()]]
+    if isinstance(spec, DatasetSpec):
+        splits = ", ".join(f"{name} {count}" for name, count in spec.splits.items())
+        lines += ["", f"Splits: {splits}. Licence: {spec.licence}. sha256 `{spec.sha256}`.", "", f"<{spec.url}>"]
+    return "\n".join(lines) + "\n"
+
+
+def _ports(word: str, ports: Mapping[str, Any]) -> list[str]:
+    result = []
+    for name, port in ports.items():
+        flags = [port.type]
+        if getattr(port, "many", False):
+            flags.append("one or more")
+        if not getattr(port, "required", True) or getattr(port, "optional", False):
+            flags.append("optional")
+        result.append(f"* {word} `{name}` ({', '.join(flags)}): {port.summary}")
+    return result
+
+
+def _parameters(cls: type) -> list[str]:
+    fields = fields_of(cls)
+    if not fields:
+        return []
+    rows = ["", "| parameter | type | default | meaning |", "|---|---|---|---|"]
+    for field in fields:
+        default = "required" if field.required else f"`{field.default}`"
+        rows.append(f"| `{field.name}` | {_type_name(field.type)} | {default} | {field.doc} |".replace("\n", " "))
+    return rows
+
+
+def _type_name(kind: Any) -> str:
+    text = getattr(kind, "__name__", "") if not getattr(kind, "__args__", None) else str(kind)
+    return text.replace("typing.", "").replace("|", "\\|").replace("NoneType", "None")
+
+
+def reference_page(catalog: Catalog) -> str:
+    """docs/reference.md: every stage, measure, data set, … with its parameters, and every hook."""
+    from hrmctl import hookspecs
+
+    parts = ["# Reference", "", "Generated from the code by `make docs`; do not edit.", ""]
+    for kind, table in tables(catalog).items():
+        if table:
+            parts += [f"## {kind.capitalize()}", "", *[describe(kind, spec) for spec in table.values()]]
+    parts += ["## Hooks", ""]
+    for name in sorted(n for n in vars(hookspecs) if n.startswith("hrmctl_")):
+        parts += [f"### `{name}`", "", (getattr(hookspecs, name).__doc__ or "").strip(), ""]
+    return "\n".join(parts)

@@ -1,0 +1,139 @@
+"""From a plan to an exit code: prove the contracts, execute, judge, record, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hrmctl.errors import InputError
+from hrmctl.machine import cores
+from hrmctl.model import CheckReport, RunFinished
+from hrmctl.plugins import Catalog
+from hrmctl.recipe import Plan
+from hrmctl.registry import resolve
+from hrmctl.run.execute import Run, RunOptions, announce
+from hrmctl.run.judge import Claims, judge_run, load_claims
+from hrmctl.run.record import new_run_id
+from hrmctl.run.report import write_report
+from hrmctl.store import Store
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """The options of `hrmctl pipeline`."""
+
+    settings: Sequence[str] = ()
+    only: frozenset[str] = frozenset()
+    force: frozenset[str] = frozenset()
+    resume: str | None = None
+    keep_going: bool = False
+    executor: str = "local"
+    trackers: Sequence[str] = ()
+    device: str = "auto"
+    jobs: int | None = None
+    profile: str = ""
+    argv: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class StageLine:
+    """How one stage ended."""
+
+    stage: str
+    status: str
+    seconds: float
+    error: str
+
+
+@dataclass(frozen=True)
+class PipelineResult:
+    """What `hrmctl pipeline --json` prints."""
+
+    run: str
+    status: str
+    exit_code: int
+    stages: Sequence[StageLine]
+    check: CheckReport | None
+    report: str
+    notes: Sequence[str] = field(default_factory=list)
+
+
+def run_pipeline(
+    plan: Plan, catalog: Catalog, store: Store, options: PipelineOptions, listener: Callable[[Any], None]
+) -> PipelineResult:
+    """Execute `plan` and judge its contracts. A contract that is not proven refuses the run before it starts."""
+    claims = load_claims(plan.recipe.contracts, plan.recipe.hypotheses)
+    claims.require_proven(catalog.measures)
+    executor = _pick(catalog, catalog.executors, options.executor, "executor")
+    trackers = [_pick(catalog, catalog.trackers, name, "tracker") for name in options.trackers]
+    if options.resume:
+        store.run_folder(options.resume)
+    with store.lock("run"):
+        run_id = options.resume or new_run_id(plan.recipe.entry.name)
+        run = Run(
+            plan, store, catalog, run_id, _run_options(plan, options), [listener],
+            [make(run_id, store.runs / run_id) for make in trackers],
+        )
+        return _execute(run, claims, catalog, options, listener, executor)
+
+
+def _execute(
+    run: Run,
+    claims: Claims,
+    catalog: Catalog,
+    options: PipelineOptions,
+    listener: Callable[[Any], None],
+    executor: Callable[[int], Any],
+) -> PipelineResult:
+    begun = time.monotonic()
+    try:
+        run.execute(executor(run.options.jobs))
+    except KeyboardInterrupt:
+        announce(catalog, [listener], RunFinished(run.id, "interrupted", 130, time.monotonic() - begun))
+        raise InterruptedRun(run.id, run.plan.recipe.path) from None
+    notes: list[str] = []
+    check = None
+    if options.only:
+        notes.append("contracts were not checked: only some stages were asked for")
+    elif claims:
+        check = judge_run(run.store, catalog, run.id, claims, options.profile, [listener])
+    else:
+        notes.append("the recipe has no contracts: nothing was claimed, nothing was checked")
+    code = run.exit_code or (check.exit_code if check else 0)
+    report = write_report(run.store, catalog, run.id, check)
+    if report is not None:
+        notes.append(f"report: {report}")
+    event = RunFinished(run.id, run.status, code, round(time.monotonic() - begun, 3))
+    run.record.event(event)
+    announce(catalog, [listener], event)
+    lines = [StageLine(i, s.status, round(s.seconds, 3), s.error) for i, s in run.states.items()]
+    return PipelineResult(run.id, run.status, code, lines, check, str(report or ""), notes)
+
+
+class InterruptedRun(KeyboardInterrupt):
+    """Ctrl-C: the run stopped cleanly and says how to go on."""
+
+    def __init__(self, run: str, recipe: Path):
+        super().__init__(f"stopped; go on with: hrmctl pipeline {recipe} --resume {run}")
+
+
+def _run_options(plan: Plan, options: PipelineOptions) -> RunOptions:
+    return RunOptions(
+        device=options.device,
+        keep_going=options.keep_going,
+        force=frozenset(plan.descendants(options.force)) if options.force else frozenset(),
+        only=frozenset(plan.ancestors(options.only)) if options.only else None,
+        argv=options.argv,
+        settings=options.settings,
+        jobs=options.jobs or cores(),
+    )
+
+
+def _pick(catalog: Catalog, table: Any, name: str, kind: str) -> Callable[..., Any]:
+    spec = table.get(name)
+    if spec is None:
+        raise InputError(f"unknown {kind} '{name}'; {catalog.unknown(name, table)}")
+    return resolve(spec.target)

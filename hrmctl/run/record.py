@@ -1,0 +1,117 @@
+"""The files of one run: the lock (what is), events and metrics (what happened), copies of the evidence."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hrmctl.errors import StoreError
+from hrmctl.jsonio import canonical, loads, to_json, write_atomic
+from hrmctl.model import Evidence
+
+LOCK_VERSION = 1
+
+
+def new_run_id(name: str) -> str:
+    """A run id that sorts by time and says which recipe it is of."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name}-{secrets.token_hex(2)}"
+
+
+class Record:
+    """Writes the files of one run folder. Opening it for a resumed run keeps what is there."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.started = now()
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("events.jsonl", "metrics.jsonl"):
+            _mend(folder / name)
+        self._last_step = {row["stage"]: row["step"] for row in metric_rows(folder)}
+
+    def lock(self, content: Mapping[str, Any]) -> None:
+        """Replace recipe.lock.yaml."""
+        header = "# Written by hrmctl: what this run is made of. Edit the recipe, not this file.\n"
+        body = yaml.safe_dump(json.loads(json.dumps(to_json({"version": LOCK_VERSION, **content}), allow_nan=False)), sort_keys=False)
+        write_atomic(self.folder / "recipe.lock.yaml", header + body)
+
+    def event(self, event: Any) -> None:
+        """Append one event to events.jsonl."""
+        row = {"time": now(), "event": type(event).__name__, **asdict(event)}
+        self._append("events.jsonl", row)
+
+    def metrics(self, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Append one row to metrics.jsonl; a step that goes back first drops the rows it repeats."""
+        last = self._last_step.get(stage)
+        if last is not None and step <= last:
+            self._drop(stage, step)
+        self._last_step[stage] = step
+        self._append("metrics.jsonl", {"stage": stage, "step": step, "total": total, "time": now(), **metrics})
+
+    def _drop(self, stage: str, step: int) -> None:
+        kept = [row for row in metric_rows(self.folder) if row["stage"] != stage or row["step"] < step]
+        write_atomic(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+
+    def evidence(self, stage: str, evidence: Evidence) -> None:
+        """Copy one piece of evidence beside the run for people to read."""
+        name = f"{stage}.{evidence.name}.{evidence.digest[:12]}.json".replace("/", "_")
+        if not (self.folder / "evidence" / name).exists():
+            body = {"digest": evidence.digest, "name": evidence.name, "type": evidence.type,
+                    "payload": evidence.payload, "provenance": evidence.provenance}
+            write_atomic(self.folder / "evidence" / name, canonical(body))
+
+    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+        try:
+            with (self.folder / name).open("a") as stream:
+                stream.write(json.dumps(row, default=str) + "\n")
+        except OSError as error:
+            raise StoreError(f"cannot write {self.folder / name}: {error.strerror}; free space and resume") from error
+
+
+def _mend(path: Path) -> None:
+    """Cut off a last line that a kill left half written, so that the next row starts a line."""
+    if path.exists() and not (raw := path.read_bytes()).endswith(b"\n"):
+        write_atomic(path, raw[: raw.rfind(b"\n") + 1])
+
+
+def now() -> str:
+    """UTC, ISO 8601, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def read_lock(folder: Path) -> dict[str, Any]:
+    """The lock of a run. Raises StoreError when it is missing, broken or newer than this hrmctl."""
+    path = folder / "recipe.lock.yaml"
+    try:
+        content: dict[str, Any] = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        version = content["version"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: not the lock of a run ({type(error).__name__}); start a new run") from error
+    if version > LOCK_VERSION:
+        raise StoreError(f"{path}: written by a newer hrmctl; upgrade hrmctl")
+    return content
+
+
+def metric_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl; a last row torn by a kill is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    return [loads(line, str(path)) for line in lines[:-1] if line.endswith("}")]
+
+
+def latest_lock(store: Any, name: str) -> dict[str, Any]:
+    """The lock of the newest run of the recipe called `name`, empty when there is none."""
+    for folder in sorted(store.runs.glob("*"), reverse=True):
+        if (folder / "recipe.lock.yaml").is_file():
+            lock = read_lock(folder)
+            if lock["name"] == name:
+                return lock
+    return {}

@@ -1,0 +1,64 @@
+"""Everything a report of one run shows, read back from the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hrmctl.jsonio import loads, write_atomic
+from hrmctl.model import CheckReport, RunReport, StageFinished
+from hrmctl.plugins import Catalog
+from hrmctl.registry import resolve
+from hrmctl.run.record import metric_rows, read_lock
+from hrmctl.store import Store
+
+_CURVES = ("loss", "val_loss")
+
+
+def write_report(store: Store, catalog: Catalog, run: str, check: CheckReport | None) -> Path | None:
+    """Write report.html into the run's folder; None when nothing was checked or no plugin draws pages."""
+    spec = catalog.reporters.get("html")
+    if spec is None or check is None:
+        return None
+    path = store.run_folder(run) / "report.html"
+    write_atomic(path, resolve(spec.target)(run_report(store, run, check)))
+    return path
+
+
+def run_report(store: Store, run: str, check: CheckReport) -> RunReport:
+    """The run's stages, curves and provenance beside its check."""
+    folder = store.run_folder(run)
+    lock = read_lock(folder)
+    stages = [
+        StageFinished(run, name, stage["status"], _seconds(folder, name), stage["error"])
+        for name, stage in lock["stages"].items()
+    ]
+    return RunReport(check, lock["name"], stages, _series(folder), _provenance(store, lock))
+
+
+def _seconds(folder: Path, stage: str) -> float:
+    rows = [loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    ends = [r for r in rows if r["event"] == "StageFinished" and r["stage"] == stage]
+    return float(ends[-1]["seconds"]) if ends else 0.0
+
+
+def _series(folder: Path) -> dict[str, dict[str, tuple[list[int], list[float]]]]:
+    result: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
+    for row in metric_rows(folder):
+        for name in _CURVES:
+            if name in row:
+                steps, values = result.setdefault(row["stage"], {}).setdefault(name, ([], []))
+                steps.append(row["step"])
+                values.append(row[name])
+    return result
+
+
+def _provenance(store: Store, lock: dict[str, Any]) -> dict[str, str]:
+    shown = {"run": lock["run"], "recipe": lock["recipe"], "recipe digest": lock["recipe_digest"],
+             "seed": str(lock["seed"]), "command": " ".join(["hrmctl", *lock["argv"]]), "started": lock["started"]}
+    digests = [d for stage in lock["stages"].values() for d in stage["evidence"]]
+    if digests:
+        seen = store.get_evidence(digests[0]).provenance
+        if seen is not None:
+            shown |= {**seen.hardware, **seen.tools}
+    return shown

@@ -1,0 +1,208 @@
+"""Run one stage in a process of its own: `python -m hrmctl.run.worker CALL.json FD PARENT`.
+
+Messages go to descriptor FD as JSON lines; standard output and error go to the stage's log.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from hrmctl.errors import HrmctlError
+from hrmctl.execution import StageCall
+from hrmctl.jsonio import digest_of
+from hrmctl.machine import hardware, tools
+from hrmctl.model import Artifact, Cancelled, Evidence, Observation, Output, Provenance, StageResult, StageSpec
+from hrmctl.plugins import catalog
+from hrmctl.registry import resolve
+from hrmctl.schema import decode_or_raise
+from hrmctl.store import Store
+from hrmctl.yamlio import Node
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+@dataclass
+class WorkerContext:
+    """The `Context` of a stage that runs for real."""
+
+    scratch: Path
+    seed: int
+    device: str
+    threads: int
+    log: logging.Logger
+    channel: TextIO
+    rng: random.Random = field(init=False)
+    cancelled: bool = False
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+
+    def progress(self, done: int, total: int, **metrics: float) -> None:
+        send(self.channel, "progress", done=done, total=total, metrics={k: float(v) for k, v in metrics.items()})
+        if self.cancelled:
+            raise Cancelled
+
+
+def send(channel: TextIO, kind: str, **data: Any) -> None:
+    """Write one message; NaN becomes null, since JSON has none."""
+    text = json.dumps({"kind": kind, **data}, default=str)
+    channel.write(text.replace("NaN", "null").replace("-Infinity", "null").replace("Infinity", "null") + "\n")
+    channel.flush()
+
+
+def main(call_path: str, descriptor: int, parent: int) -> int:
+    """Run the call and report how it ended; the exit status only says whether it was reported."""
+    _die_with(parent)
+    channel = os.fdopen(descriptor, "w")
+    call = StageCall(**json.loads(Path(call_path).read_text()))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    try:
+        _run(call, channel)
+    except Cancelled:
+        send(channel, "cancelled")
+    except BaseException as error:
+        traceback.print_exc()
+        send(channel, "failed", **_describe(error))
+    return 0
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, HrmctlError):
+        return {"error": "; ".join(str(p) for p in error.problems), "exit_code": error.exit_code, "expected": True}
+    if isinstance(error, OSError) and error.errno in _FULL:
+        text = f"{error.strerror}: {error.filename or 'the store'}; free space and run again, it resumes"
+        return {"error": text, "exit_code": 2, "expected": True}
+    text = str(error).strip().splitlines()
+    return {"error": f"{type(error).__name__}: {text[0] if text else ''}", "exit_code": 4, "expected": False}
+
+
+def _die_with(parent: int) -> None:
+    """On Linux the kernel ends this process when the run that started it is killed."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the run is gone")
+
+
+def _run(call: StageCall, channel: TextIO) -> None:
+    store = Store(Path(call.store))
+    spec = catalog(Path(call.plugins) if call.plugins else None).stage(call.uses)
+    params = decode_or_raise(Node.of(call.params, call.stage), spec.params)
+    inputs = _inputs(call, spec, store)
+    scratch = store.scratch(call.key)
+    with scratch.with_name(f"{call.key}.lock").open("w") as lock:
+        _acquire(lock)
+        context = WorkerContext(
+            scratch, call.seed, call.device, call.threads, logging.getLogger(call.stage), channel
+        )
+        signal.signal(signal.SIGTERM, lambda *_: setattr(context, "cancelled", True))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        started = _now()
+        result: StageResult = resolve(spec.target)(params, inputs, context)
+        _finish(call, spec, store, result, started, channel)
+
+
+def _acquire(lock: TextIO) -> None:
+    """Wait for a killed attempt's process to be gone; two never share a scratch folder."""
+    for _ in range(100):
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.1)
+    raise HrmctlError("another process is running this very stage; wait for it or end it")
+
+
+def _inputs(call: StageCall, spec: StageSpec, store: Store) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, given in call.inputs.items():
+        artifacts = tuple(store.get(a["digest"], a["type"], a["label"]) for a in given)  # type: ignore[arg-type]
+        result[name] = artifacts if spec.inputs[name].many else artifacts[0]
+    return result
+
+
+def _finish(
+    call: StageCall, spec: StageSpec, store: Store, result: StageResult, started: str, channel: TextIO
+) -> None:
+    missing = [n for n, o in spec.outputs.items() if not o.optional and n not in result.artifacts]
+    extra = [n for n in result.artifacts if n not in spec.outputs]
+    if missing or extra:
+        raise HrmctlError(f"stage {spec.name} broke its word: missing outputs {missing}, undeclared outputs {extra}")
+    ended = _now()
+    stored = {n: store.put(o.path, spec.outputs[n].type, o.label) for n, o in result.artifacts.items()}
+    evidence = [
+        store.put_evidence(_evidence(call, o, result.artifacts, stored, started, ended)) for o in result.evidence
+    ]
+    entry = {
+        "uses": call.uses,
+        "run": call.run,
+        "started": started,
+        "ended": ended,
+        "outputs": {n: {"digest": a.digest, "type": a.type, "label": a.label} for n, a in stored.items()},
+        "evidence": [e.digest for e in evidence],
+    }
+    store.remember(call.key, entry)
+    send(channel, "finished", **entry)
+
+
+def _evidence(
+    call: StageCall,
+    seen: Observation,
+    outputs: Mapping[str, Output],
+    stored: Mapping[str, Artifact],
+    started: str,
+    ended: str,
+) -> Evidence:
+    about = {role: _subject(what, outputs, stored) for role, what in seen.about.items()}
+    provenance = Provenance(
+        run=call.run,
+        stage=call.stage,
+        uses=call.uses,
+        key=call.key,
+        subjects={role: artifact.digest for role, artifact in about.items()},
+        labels={role: artifact.label for role, artifact in about.items()},
+        params_digest=digest_of(call.params),
+        seed=call.seed,
+        argv=list(call.argv),
+        code_version=call.version,
+        tools=tools(),
+        hardware=hardware(),
+        started=started,
+        ended=ended,
+    )
+    return Evidence(seen.name, seen.type, seen.payload, provenance)
+
+
+def _subject(what: Artifact | Output, outputs: Mapping[str, Output], stored: Mapping[str, Artifact]) -> Artifact:
+    if isinstance(what, Artifact):
+        return what
+    for name, output in outputs.items():
+        if output == what:
+            return stored[name]
+    raise HrmctlError(f"evidence is about {what.label}, which is no output of the stage")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

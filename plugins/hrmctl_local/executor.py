@@ -1,0 +1,124 @@
+"""Stages as processes: one `python -m hrmctl.run.worker` each, messages over a pipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrmctl.execution import Message, StageCall
+from hrmctl.jsonio import canonical
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+@dataclass
+class _Worker:
+    call: StageCall
+    process: subprocess.Popen[bytes]
+    channel: int
+    pending: bytes = b""
+    ended: bool = False
+
+
+class LocalExecutor:
+    """Runs each call in a process group of its own, with the call's number of threads."""
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self._cancelled = False
+        self._selector = selectors.DefaultSelector()
+        self._folder = Path(tempfile.mkdtemp(prefix="hrmctl-"))
+
+    def start(self, call: StageCall) -> None:
+        path = self._folder / f"{call.key}.json"
+        path.write_text(canonical(call))
+        log = Path(call.log)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        ours, theirs = os.pipe()
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "hrmctl.run.worker", str(path), str(theirs), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(theirs,),
+                env=_environment(call.threads),
+                start_new_session=True,
+            )
+        os.close(theirs)
+        os.set_blocking(ours, False)
+        self._selector.register(ours, selectors.EVENT_READ, _Worker(call, process, ours))
+
+    def wait(self, timeout: float) -> Sequence[Message]:
+        messages: list[Message] = []
+        for key, _ in self._selector.select(timeout):
+            messages.extend(self._read(key.data))
+        return messages
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        for worker in self._workers():
+            if worker.process.poll() is None:
+                worker.process.send_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        for worker in self._workers():
+            _kill_group(worker.process)
+            worker.process.wait()
+            os.close(worker.channel)
+        self._selector.close()
+        for path in self._folder.iterdir():
+            path.unlink()
+        self._folder.rmdir()
+
+    def _workers(self) -> list[_Worker]:
+        return [key.data for key in self._selector.get_map().values()]
+
+    def _read(self, worker: _Worker) -> list[Message]:
+        chunk = os.read(worker.channel, 1 << 16)
+        lines = (worker.pending + chunk).split(b"\n")
+        worker.pending = lines.pop()
+        messages = [_message(worker, json.loads(line)) for line in lines]
+        if not chunk:
+            messages.extend(self._gone(worker))
+        return messages
+
+    def _gone(self, worker: _Worker) -> list[Message]:
+        self._selector.unregister(worker.channel)
+        os.close(worker.channel)
+        _kill_group(worker.process)
+        code = worker.process.wait()
+        if worker.ended:
+            return []
+        if self._cancelled and code == -signal.SIGTERM:
+            return [Message(worker.call.stage, "cancelled", {})]
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        why = "; out of memory?" if code == -signal.SIGKILL else ""
+        data = {"error": f"the worker was {how}{why}", "exit_code": 4, "expected": False}
+        return [Message(worker.call.stage, "failed", data)]
+
+
+def _message(worker: _Worker, data: dict[str, object]) -> Message:
+    kind = data.pop("kind")
+    worker.ended = worker.ended or kind != "progress"
+    return Message(worker.call.stage, kind, data)  # type: ignore[arg-type]
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _environment(threads: int) -> dict[str, str]:
+    extra = dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    return {**os.environ, **extra, "TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,33 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with MBPP, HumanEval and WikiText-2; skips with the reason when it is not there."""
+    folder = Path(os.environ.get("HRMCTL_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "mbpp.jsonl").is_file():
+        pytest.skip(f"no real data in {folder}; set HRMCTL_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(autouse=True)
+def _own_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread, no network look-ups, no colour: the same on every machine."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
