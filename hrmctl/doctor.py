@@ -19,13 +19,19 @@ def examine(store: Path) -> Sequence[Finding]:
     findings = [Finding(name, "ok", version) for name, version in tools().items()]
     findings += [Finding(name, "ok", value) for name, value in hardware().items()]
     findings += [
-        Finding("accelerator", "ok" if has("cuda") or has("mps") else "missing",
-                "cuda" if has("cuda") else "mps" if has("mps") else "none: the processor is used"),
+        Finding(
+            "accelerator",
+            "ok" if has("cuda") or has("mps") else "missing",
+            "cuda" if has("cuda") else "mps" if has("mps") else "none: the processor is used",
+        ),
         _store(store),
     ]
     found = catalog(Path())
-    findings += [Finding(f"plugin {p.name}", "broken", p.last_line, f"fix or uninstall {p.distribution}")
-                 for p in found.plugins if p.error]
+    findings += [
+        Finding(f"plugin {p.name}", "broken", p.last_line, f"fix or uninstall {p.distribution}")
+        for p in found.plugins
+        if p.error
+    ]
     for diagnostic in found.diagnostics.values():
         findings.append(_ask(diagnostic.name, diagnostic.target))
     return findings

@@ -21,7 +21,13 @@ class Problem:
         if self.line:
             place = f"{place or '<input>'}:{self.line}:{self.column}"
         text = f"{place}: {self.message}" if place else self.message
-        return f"{text}; {self.remedy}" if self.remedy else text
+        return one_line(f"{text}; {self.remedy}" if self.remedy else text)
+
+
+def one_line(text: str, limit: int = 2000) -> str:
+    """`text` without line breaks and terminal escapes, cut at `limit` characters: names in it may be hostile."""
+    short = text if len(text) <= limit else f"{text[:limit]}…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
 
 
 class HrmctlError(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -31,16 +32,33 @@ def to_json(value: Any) -> Any:
 
 
 def canonical(value: Any) -> str:
-    """One line of canonical JSON. Raises HrmctlError on NaN, Infinity and types that JSON has not."""
+    """One line of canonical JSON. Raises HrmctlError on NaN, Infinity, lone surrogates and types that JSON has not."""
     try:
-        return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    except (ValueError, TypeError) as error:
+        text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text.encode()
+        return text
+    except (ValueError, TypeError, RecursionError) as error:
         raise HrmctlError(f"not representable as canonical JSON: {error}") from error
 
 
 def digest_of(value: Any) -> str:
     """sha256 (hex) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def document_digest(value: Any) -> str:
+    """sha256 (hex) of a document that may hold NaN or infinity, as a control of a contract does."""
+    return digest_of(_spelt(value))
+
+
+def _spelt(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"not finite": str(value)}
+    if isinstance(value, dict):
+        return {key: _spelt(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_spelt(item) for item in value]
+    return value
 
 
 def file_digest(path: Path) -> str:
@@ -50,15 +68,22 @@ def file_digest(path: Path) -> str:
 
 
 def loads(text: str, where: str = "") -> Any:
-    """Parse JSON, refusing NaN, Infinity and duplicate keys. Raises HrmctlError."""
+    """Parse JSON, refusing NaN, Infinity (`1e999` too) and duplicate keys. Raises HrmctlError."""
     try:
-        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise HrmctlError(f"{where or 'JSON'}: {error}") from error
 
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large for a number")
+    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -86,7 +111,9 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             raise
         sync_folder(path.parent)
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}; free space or choose another --store") from error
+        raise StoreError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another --store"
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

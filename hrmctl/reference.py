@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from hrmctl.contract.gate import GateDoc
+from hrmctl.contract.parse import ContractDoc
+from hrmctl.jsonio import write_atomic
 from hrmctl.model import DatasetSpec, MeasureSpec, StageSpec
-from hrmctl.plugins import Catalog
-from hrmctl.schema import fields_of
+from hrmctl.plugins import Catalog, catalog
+from hrmctl.recipe.parse import RecipeEntry
+from hrmctl.schema import fields_of, json_schema
 
 KINDS = ("stages", "measures", "architectures", "datasets", "executors", "reporters", "trackers", "diagnostics")
 
 
-def tables(catalog: Catalog) -> dict[str, Mapping[str, Any]]:
+def tables(found: Catalog) -> dict[str, Mapping[str, Any]]:
     """Every table of the catalogue by kind."""
-    return {kind: getattr(catalog, kind) for kind in KINDS}
+    return {kind: getattr(found, kind) for kind in KINDS}
 
 
 def describe(kind: str, spec: Any) -> str:
@@ -63,15 +70,57 @@ def _type_name(kind: Any) -> str:
     return text.replace("typing.", "").replace("|", "\\|").replace("NoneType", "None")
 
 
-def reference_page(catalog: Catalog) -> str:
+def reference_page(found: Catalog) -> str:
     """docs/reference.md: every stage, measure, data set, … with its parameters, and every hook."""
     from hrmctl import hookspecs
 
     parts = ["# Reference", "", "Generated from the code by `make docs`; do not edit.", ""]
-    for kind, table in tables(catalog).items():
+    for kind, table in tables(found).items():
         if table:
             parts += [f"## {kind.capitalize()}", "", *[describe(kind, spec) for spec in table.values()]]
     parts += ["## Hooks", ""]
     for name in sorted(n for n in vars(hookspecs) if n.startswith("hrmctl_")):
         parts += [f"### `{name}`", "", (getattr(hookspecs, name).__doc__ or "").strip(), ""]
     return "\n".join(parts)
+
+
+# --- JSON Schemas -----------------------------------------------------------------------------------
+
+_DIALECT = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+_REFERENCE = {"type": "string", "pattern": r"^\$\{.*\}$"}
+
+
+def schemas(found: Catalog) -> dict[str, dict[str, Any]]:
+    """The JSON Schemas of recipes, contracts and gates, for editors."""
+    recipe = json_schema(RecipeEntry)
+    recipe["properties"]["stages"]["additionalProperties"] = {
+        "type": "object",
+        "required": ["uses"],
+        "oneOf": [_stage_schema(spec) for spec in found.stages.values()],
+    }
+    documents = {"recipe": recipe, "contract": json_schema(ContractDoc), "gate": json_schema(GateDoc)}
+    return {name: _DIALECT | document for name, document in documents.items()}
+
+
+def _stage_schema(spec: StageSpec) -> dict[str, Any]:
+    given = json_schema(spec.params)
+    for name, entry in given["properties"].items():
+        given["properties"][name] = {"anyOf": [entry, _REFERENCE]}
+    for name, port in spec.inputs.items():
+        one: dict[str, Any] = {"type": ["string", "null"]}
+        given["properties"][name] = {"anyOf": [one, {"type": "array", "items": one}]} if port.many else one
+    needed = [name for name, port in spec.inputs.items() if port.required]
+    given["required"] = [*given.get("required", []), *needed]
+    return {"description": spec.summary, "properties": {"uses": {"const": spec.name}, "with": given}}
+
+
+def main(page: Path, folder: Path) -> None:
+    """Write the reference page and the schemas."""
+    found = catalog()
+    write_atomic(page, reference_page(found))
+    for name, document in schemas(found).items():
+        write_atomic(folder / f"{name}.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -50,7 +50,7 @@ class Field:
 
 
 @cache
-def fields_of(cls: type) -> tuple[Field, ...]:
+def fields_of(cls: Any) -> tuple[Field, ...]:
     """The fields of a dataclass in order."""
     hints = get_type_hints(cls, include_extras=True)
     result = []
@@ -286,7 +286,12 @@ def _bound_schema(bounds: Sequence[Any], of: str = "Length") -> dict[str, Any]:
     for bound in bounds:
         if isinstance(bound, at.Interval):
             result |= _bound_schema(tuple(bound), of)
-        for attribute, word in (("ge", "minimum"), ("gt", "exclusiveMinimum"), ("le", "maximum"), ("lt", "exclusiveMaximum")):
+        for attribute, word in (
+            ("ge", "minimum"),
+            ("gt", "exclusiveMinimum"),
+            ("le", "maximum"),
+            ("lt", "exclusiveMaximum"),
+        ):
             if getattr(bound, attribute, None) is not None and not isinstance(bound, at.Interval):
                 result[word] = getattr(bound, attribute)
         if isinstance(bound, (at.MinLen, at.Len)) and bound.min_length:

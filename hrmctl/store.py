@@ -1,10 +1,10 @@
 """The store: artifacts, evidence and cache entries named by digest, and one folder for each run.
 
-    objects/sha256/ab/cdef…   files and folders, read-only, checked against their name when read
-    cache/<key>.json          what a finished stage gave, by the digest of everything it depends on
-    scratch/<key>/            where a stage works; kept until it finishes, so that it can resume
-    runs/<id>/                recipe.lock.yaml, events.jsonl, metrics.jsonl, evidence/, report.html
-    ledger.jsonl              see `ledger`
+objects/sha256/ab/cdef…   files and folders, read-only, checked against their name when read
+cache/<key>.json          what a finished stage gave, by the digest of everything it depends on
+scratch/<key>/            where a stage works; kept until it finishes, so that it can resume
+runs/<id>/                recipe.lock.yaml, events.jsonl, metrics.jsonl, evidence/, report.html
+ledger.jsonl              see `ledger`
 """
 
 from __future__ import annotations
@@ -155,7 +155,9 @@ class Store:
             _place(copy, target)
             sync_folder(target.parent)
         except OSError as error:
-            raise StoreError(f"cannot store {source}: {error.strerror or error}; free space or change --store") from error
+            raise StoreError(
+                f"cannot store {source}: {error.strerror or error}; free space or change --store"
+            ) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -173,8 +175,14 @@ class Store:
 
     def put_evidence(self, evidence: Evidence) -> Evidence:
         """Keep one piece of evidence as an object; the result carries its digest."""
-        body = canonical({"type": evidence.type, "name": evidence.name, "payload": evidence.payload,
-                          "provenance": evidence.provenance})
+        body = canonical(
+            {
+                "type": evidence.type,
+                "name": evidence.name,
+                "payload": evidence.payload,
+                "provenance": evidence.provenance,
+            }
+        )
         digest = hashlib.sha256(body.encode()).hexdigest()
         path = self.object_path(digest)
         if not path.exists():

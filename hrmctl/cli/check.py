@@ -1,1 +1,105 @@
-def register(app): pass
+"""`hrmctl check` and `hrmctl verify`: evaluate obligations, and recompute what is recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hrmctl.cli.common import DEFAULT_STORE, JsonOption, RunOption, StoreOption, print_json, say
+
+if TYPE_CHECKING:
+    from hrmctl.model import CheckReport
+
+
+def register(app: typer.Typer) -> None:
+    app.command("check")(check)
+    app.command("verify")(verify)
+
+
+def check(
+    contracts: Annotated[list[Path] | None, typer.Argument(help="Contract files or folders.")] = None,
+    run: RunOption = None,
+    profile: Annotated[str, typer.Option(help="Thresholds to use, e.g. kpi.")] = "",
+    form: Annotated[str, typer.Option("--format", help="table, json, junit, markdown, github or badge.")] = "table",
+    ratchet: Annotated[Path | None, typer.Option(help="Compare with these accepted verdicts.")] = None,
+    accept: Annotated[bool, typer.Option("--accept", help="Rewrite the file of --ratchet.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> int:
+    """Evaluate contracts on the evidence of a run and append the verdicts to the ledger.
+
+    Exit code: 0 all hold, 1 a FAIL, 2 bad input, 3 something is not proven or nothing was checked. With --ratchet:
+    0 nothing is worse than accepted, 1 something is, 3 something is INVALID.
+    """
+    from hrmctl.cli.show import require_reporter, show_check
+    from hrmctl.errors import InputError
+    from hrmctl.plugins import catalog as load_catalog
+    from hrmctl.run.judge import claims_of_folder, judge_run
+    from hrmctl.store import Store
+
+    if accept and ratchet is None:
+        raise InputError("--accept needs --ratchet FILE")
+    opened = Store(store)
+    catalog = load_catalog(Path())
+    require_reporter(catalog, form)
+    chosen = run or opened.latest_run()
+    if run is not None:
+        opened.run_folder(run)
+    claims = claims_of_folder(contracts or [Path("contracts")], opened, chosen, catalog.measures)
+    accepted = _accepted(ratchet, accept)
+    report = judge_run(opened, catalog, chosen, claims, profile)
+    show_check(catalog, report, form)
+    return _ratchet(report, ratchet, accepted, accept) if ratchet else report.exit_code
+
+
+def _accepted(path: Path | None, accept: bool) -> Any:
+    from hrmctl.ratchet import load_accepted
+
+    return load_accepted(path) if path is not None and not accept else None
+
+
+def _ratchet(report: CheckReport, path: Path, accepted: Any, accept: bool) -> int:
+    from hrmctl.model import Verdict
+    from hrmctl.ratchet import accept as write
+    from hrmctl.ratchet import compare
+
+    if accept:
+        write(path, report.judgements)
+        say(f"accepted {len(report.judgements)} verdicts in {path}; commit the diff after review")
+        return 0
+    faults = compare(accepted, report.judgements)
+    for fault in faults:
+        say(f"ratchet: {fault}")
+    if not faults:
+        say(f"ratchet: nothing is worse than accepted in {path}")
+        return 0
+    return 3 if any(j.verdict == Verdict.INVALID for j in report.judgements) else 1
+
+
+def verify(
+    replay: Annotated[bool, typer.Option("--replay", help="Recompute every verdict from the evidence.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> int:
+    """Check that the ledger is whole, and with --replay that every verdict follows from the evidence in the store."""
+    from hrmctl import ledger
+    from hrmctl.plugins import catalog
+    from hrmctl.run.judge import replay as recompute
+    from hrmctl.store import Store
+
+    opened = Store(store)
+    problems = list(ledger.verify(opened.ledger))
+    count = len(ledger.rows(opened.ledger)) if not problems else 0
+    if replay and not problems:
+        count, found = recompute(opened, catalog(Path()))
+        problems += found
+    if as_json:
+        print_json({"rows": count, "replayed": replay, "problems": [str(p) for p in problems]})
+    for problem in problems:
+        say(f"hrmctl: {problem}")
+    if not problems and not as_json:
+        print(f"{count} rows {'replayed, every verdict the same' if replay else 'in an unbroken chain'}")
+    if problems:
+        return 1
+    return 0 if count else 3

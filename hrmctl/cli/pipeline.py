@@ -114,10 +114,22 @@ def _show_plan(plan: Plan, catalog: Any, store: Store, force: frozenset[str], as
     last = latest_lock(store, plan.recipe.entry.name)
     lines = plan_status(plan, catalog, store, last, frozenset(plan.descendants(force)) if force else frozenset())
     if as_json:
-        print_json([{"stage": s.stage.id, "uses": s.stage.spec.name, "parents": s.stage.parents, "cached": s.cached,
-                     "reason": s.reason} for s in lines])
+        print_json(
+            [
+                {
+                    "stage": s.stage.id,
+                    "uses": s.stage.spec.name,
+                    "parents": s.stage.parents,
+                    "cached": s.cached,
+                    "reason": s.reason,
+                }
+                for s in lines
+            ]
+        )
         return 0
-    rows = [(s.stage.id, s.stage.spec.name, ", ".join(s.stage.parents) or "-", "cached" if s.cached else "run", s.reason)
-            for s in lines]
+    rows = [
+        (s.stage.id, s.stage.spec.name, ", ".join(s.stage.parents) or "-", "cached" if s.cached else "run", s.reason)
+        for s in lines
+    ]
     print_table(rows, ("stage", "uses", "after", "", "why"))
     return 0

@@ -23,14 +23,24 @@ def list_(as_json: JsonOption = False) -> int:
 
     found = catalog(Path())
     if as_json:
-        print_json([{"name": p.name, "distribution": p.distribution, "version": p.version, "error": p.error}
-                    for p in found.plugins])
+        print_json(
+            [
+                {"name": p.name, "distribution": p.distribution, "version": p.version, "error": p.error}
+                for p in found.plugins
+            ]
+        )
         return 0
     rows = []
     for plugin in found.plugins:
         stages = [name for name, owner in found.owner.items() if owner.name == plugin.name]
-        rows.append((plugin.name, f"{plugin.distribution} {plugin.version}", "BROKEN" if plugin.error else "ok",
-                     ", ".join(stages)))
+        rows.append(
+            (
+                plugin.name,
+                f"{plugin.distribution} {plugin.version}",
+                "BROKEN" if plugin.error else "ok",
+                ", ".join(stages),
+            )
+        )
     print_table(rows, ("plugin", "from", "state", "stages"))
     for plugin in found.plugins:
         if plugin.error:

@@ -120,8 +120,11 @@ def _run(spec: StageSpec, fields: Sequence[Field], values: Mapping[str, Any]) ->
     from hrmctl.run.pipeline import PipelineOptions, run_pipeline
     from hrmctl.store import Store
 
-    given = {f.name: _value(f, values[f"param_{f.attribute}"]) for f in fields if values[f"param_{f.attribute}"]
-             not in (None, [])}
+    given = {
+        f.name: _value(f, values[f"param_{f.attribute}"])
+        for f in fields
+        if values[f"param_{f.attribute}"] not in (None, [])
+    }
     inputs = {n: _paths(values[f"input_{n}"]) for n in spec.inputs if values[f"input_{n}"]}
     recipe = single_stage(spec.name, {**given, **inputs}, values["run_seed"])
     store = Store(values["store"])
@@ -153,9 +156,16 @@ def _show(store: Any, run: str, code: int, values: Mapping[str, Any]) -> int:
         outputs = {name: str(_copy(Path(path), values["out"], name)) for name, path in outputs.items()}
     evidence = [store.get_evidence(d) for d in stage["evidence"]]
     if values["as_json"]:
-        print_json({"run": run, "exit_code": code, "outputs": outputs,
-                    "evidence": [{"name": e.name, "type": e.type, "digest": e.digest, "payload": e.payload}
-                                 for e in evidence]})
+        print_json(
+            {
+                "run": run,
+                "exit_code": code,
+                "outputs": outputs,
+                "evidence": [
+                    {"name": e.name, "type": e.type, "digest": e.digest, "payload": e.payload} for e in evidence
+                ],
+            }
+        )
         return code
     for item in evidence:
         if item.type == "measurement/v1":

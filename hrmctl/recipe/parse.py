@@ -166,7 +166,9 @@ def _text(match: re.Match[str], node: Node, known: Mapping[str, Node], problems:
 def _variable(path: str, node: Node, known: Mapping[str, Node], problems: list[Problem]) -> Node | None:
     name = path.removeprefix("vars.")
     if name not in known:
-        problems.append(node.problem(f"unknown variable '${{{path}}}'", suggest(name, known) or "declare it under vars"))
+        problems.append(
+            node.problem(f"unknown variable '${{{path}}}'", suggest(name, known) or "declare it under vars")
+        )
         return None
     return known[name]
 
@@ -185,7 +187,12 @@ def _find(root: Node, key: str, folder: Path, problems: list[Problem]) -> list[P
     for item in section.value if section is not None else ():
         matches = _matches(item.value, folder)
         if not matches:
-            problems.append(item.problem(f"no contract matches '{item.value}'", f"looked beside the recipe and in {folder.parent / 'contracts'}"))
+            problems.append(
+                item.problem(
+                    f"no contract matches '{item.value}'",
+                    f"looked beside the recipe and in {folder.parent / 'contracts'}",
+                )
+            )
         found.extend(m for m in matches if m not in found)
     return found
 

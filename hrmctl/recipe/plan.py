@@ -145,7 +145,9 @@ def _draft(recipe: Recipe, name: str, node: Node, catalog: Catalog, problems: li
     for key in given.value:
         if key not in params and key not in spec.inputs:
             known = params | set(spec.inputs)
-            problems.append(given.key_problem(key, f"{entry.uses} has no parameter or input '{key}'", suggest(key, known)))
+            problems.append(
+                given.key_problem(key, f"{entry.uses} has no parameter or input '{key}'", suggest(key, known))
+            )
     keep = {key: value for key, value in given.value.items() if key in params}
     inputs = {k: _sources(recipe, k, s, given, problems) for k, s in spec.inputs.items()}
     place = given if given.line else node
@@ -273,7 +275,9 @@ def _own_axes(draft: _Draft, problems: list[Problem]) -> dict[str, list[Node]]:
     known = {f.name for f in fields_of(draft.spec.params)} | {"seed"}
     for axis, node in draft.entry.matrix.items():
         if axis not in known:
-            problems.append(node.problem(f"matrix: '{axis}' is no parameter of {draft.spec.name}", suggest(axis, known)))
+            problems.append(
+                node.problem(f"matrix: '{axis}' is no parameter of {draft.spec.name}", suggest(axis, known))
+            )
         elif not isinstance(node.value, list) or not node.value:
             problems.append(node.problem(f"matrix: '{axis}' needs a list of values"))
         else:

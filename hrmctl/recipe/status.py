@@ -32,8 +32,13 @@ def stage_versions(plan: Plan, catalog: Catalog) -> dict[str, str]:
 def stage_key(stage: PlannedStage, version: str, inputs: Inputs) -> str:
     """The digest of everything that a stage's result depends on."""
     return digest_of(
-        {"stage": stage.spec.name, "version": version, "params": to_json(stage.params), "inputs": inputs,
-         "seed": stage.seed}
+        {
+            "stage": stage.spec.name,
+            "version": version,
+            "params": to_json(stage.params),
+            "inputs": inputs,
+            "seed": stage.seed,
+        }
     )
 
 

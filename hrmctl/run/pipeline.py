@@ -65,7 +65,7 @@ def run_pipeline(
     plan: Plan, catalog: Catalog, store: Store, options: PipelineOptions, listener: Callable[[Any], None]
 ) -> PipelineResult:
     """Execute `plan` and judge its contracts. A contract that is not proven refuses the run before it starts."""
-    claims = load_claims(plan.recipe.contracts, plan.recipe.hypotheses)
+    claims = load_claims(plan.recipe.contracts, plan.recipe.hypotheses, catalog.measures)
     claims.require_proven(catalog.measures)
     executor = _pick(catalog, catalog.executors, options.executor, "executor")
     trackers = [_pick(catalog, catalog.trackers, name, "tracker") for name in options.trackers]
@@ -74,7 +74,12 @@ def run_pipeline(
     with store.lock("run"):
         run_id = options.resume or new_run_id(plan.recipe.entry.name)
         run = Run(
-            plan, store, catalog, run_id, _run_options(plan, options), [listener],
+            plan,
+            store,
+            catalog,
+            run_id,
+            _run_options(plan, options),
+            [listener],
             [make(run_id, store.runs / run_id) for make in trackers],
         )
         return _execute(run, claims, catalog, options, listener, executor)

@@ -38,7 +38,9 @@ class Record:
     def lock(self, content: Mapping[str, Any]) -> None:
         """Replace recipe.lock.yaml."""
         header = "# Written by hrmctl: what this run is made of. Edit the recipe, not this file.\n"
-        body = yaml.safe_dump(json.loads(json.dumps(to_json({"version": LOCK_VERSION, **content}), allow_nan=False)), sort_keys=False)
+        body = yaml.safe_dump(
+            json.loads(json.dumps(to_json({"version": LOCK_VERSION, **content}), allow_nan=False)), sort_keys=False
+        )
         write_atomic(self.folder / "recipe.lock.yaml", header + body)
 
     def event(self, event: Any) -> None:
@@ -62,8 +64,13 @@ class Record:
         """Copy one piece of evidence beside the run for people to read."""
         name = f"{stage}.{evidence.name}.{evidence.digest[:12]}.json".replace("/", "_")
         if not (self.folder / "evidence" / name).exists():
-            body = {"digest": evidence.digest, "name": evidence.name, "type": evidence.type,
-                    "payload": evidence.payload, "provenance": evidence.provenance}
+            body = {
+                "digest": evidence.digest,
+                "name": evidence.name,
+                "type": evidence.type,
+                "payload": evidence.payload,
+                "provenance": evidence.provenance,
+            }
             write_atomic(self.folder / "evidence" / name, canonical(body))
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:

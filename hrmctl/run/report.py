@@ -54,8 +54,14 @@ def _series(folder: Path) -> dict[str, dict[str, tuple[list[int], list[float]]]]
 
 
 def _provenance(store: Store, lock: dict[str, Any]) -> dict[str, str]:
-    shown = {"run": lock["run"], "recipe": lock["recipe"], "recipe digest": lock["recipe_digest"],
-             "seed": str(lock["seed"]), "command": " ".join(["hrmctl", *lock["argv"]]), "started": lock["started"]}
+    shown = {
+        "run": lock["run"],
+        "recipe": lock["recipe"],
+        "recipe digest": lock["recipe_digest"],
+        "seed": str(lock["seed"]),
+        "command": " ".join(["hrmctl", *lock["argv"]]),
+        "started": lock["started"],
+    }
     digests = [d for stage in lock["stages"].values() for d in stage["evidence"]]
     if digests:
         seen = store.get_evidence(digests[0]).provenance

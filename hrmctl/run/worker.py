@@ -87,8 +87,8 @@ def _describe(error: BaseException) -> dict[str, Any]:
     if isinstance(error, OSError) and error.errno in _FULL:
         text = f"{error.strerror}: {error.filename or 'the store'}; free space and run again, it resumes"
         return {"error": text, "exit_code": 2, "expected": True}
-    text = str(error).strip().splitlines()
-    return {"error": f"{type(error).__name__}: {text[0] if text else ''}", "exit_code": 4, "expected": False}
+    lines = str(error).strip().splitlines()
+    return {"error": f"{type(error).__name__}: {lines[0] if lines else ''}", "exit_code": 4, "expected": False}
 
 
 def _die_with(parent: int) -> None:
@@ -106,14 +106,12 @@ def _die_with(parent: int) -> None:
 def _run(call: StageCall, channel: TextIO) -> None:
     store = Store(Path(call.store))
     spec = catalog(Path(call.plugins) if call.plugins else None).stage(call.uses)
-    params = decode_or_raise(Node.of(call.params, call.stage), spec.params)
+    params: Any = decode_or_raise(Node.of(call.params, call.stage), spec.params)
     inputs = _inputs(call, spec, store)
     scratch = store.scratch(call.key)
     with scratch.with_name(f"{call.key}.lock").open("w") as lock:
         _acquire(lock)
-        context = WorkerContext(
-            scratch, call.seed, call.device, call.threads, logging.getLogger(call.stage), channel
-        )
+        context = WorkerContext(scratch, call.seed, call.device, call.threads, logging.getLogger(call.stage), channel)
         signal.signal(signal.SIGTERM, lambda *_: setattr(context, "cancelled", True))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         started = _now()
@@ -139,9 +137,7 @@ def _inputs(call: StageCall, spec: StageSpec, store: Store) -> dict[str, Any]:
     return result
 
 
-def _finish(
-    call: StageCall, spec: StageSpec, store: Store, result: StageResult, started: str, channel: TextIO
-) -> None:
+def _finish(call: StageCall, spec: StageSpec, store: Store, result: StageResult, started: str, channel: TextIO) -> None:
     missing = [n for n, o in spec.outputs.items() if not o.optional and n not in result.artifacts]
     extra = [n for n in result.artifacts if n not in spec.outputs]
     if missing or extra:

@@ -1,0 +1,57 @@
+# Everything that people and CI run. The first target is what a newcomer runs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STORE ?= .hrmctl
+TORCH = torch==2.13.0
+TESTS ?= tests
+READY = $(VENV)/.ready
+
+.PHONY: quickstart venv lock test test-slow lint format check-contracts bench docs clean
+
+quickstart: $(READY)
+	$(BIN)/hrmctl pipeline recipes/quickstart.yaml --store $(STORE)
+
+venv: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hrmctl needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python tools/install_torch.py $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e tests/third_party
+	$(BIN)/python -m pip check --disable-pip-version-check
+	@touch $@
+
+lock:
+	$(PYTHON) tools/lock.py $(TORCH)
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 $(TESTS)
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow $(TESTS)
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check-contracts: $(READY)
+	$(BIN)/hrmctl pipeline recipes/quickstart.yaml --store $(STORE)
+	$(BIN)/hrmctl contracts prove contracts
+	$(BIN)/hrmctl check contracts --store $(STORE) --ratchet contracts/accepted.json
+
+bench: $(READY)
+	$(BIN)/python benchmarks/startup.py
+
+docs: $(READY)
+	$(BIN)/python -m hrmctl.reference docs/reference.md docs/schema
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build plugins/*.egg-info

@@ -1,0 +1,255 @@
+"""Which evidence a subject is judged on: found by label, held together by digest, never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from hrmctl.contract.evaluate import Fault, Measured, Outcome, decide, take
+from hrmctl.contract.parse import is_p
+from hrmctl.contract.prove import Proof, prove
+from hrmctl.contract.spec import Contract, Query, Subject, Value
+from hrmctl.model import Evidence, Judgement, MeasureSpec, Question, Verdict
+
+MOST_CANDIDATES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What stands in the way of evidence: `has` says what the machine has; `stopped` gives, for each
+    kind of stage that failed or was blocked in the run, the reason."""
+
+    has: Callable[[str], bool] = lambda need: False
+    stopped: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One piece of evidence for each name, all about the same artifacts; `digests` are those by role of the subject."""
+
+    items: Mapping[str, Evidence]
+    digests: Mapping[str, str]
+
+    def join(self, name: str, other: Candidate) -> Candidate | None:
+        """Both together under `name`, or None where they are about different artifacts."""
+        if any(self.digests.get(role, digest) != digest for role, digest in other.digests.items()):
+            return None
+        return Candidate({**self.items, name: other.items[""]}, {**self.digests, **other.digests})
+
+
+class Unbound(Exception):
+    """No evidence can be bound: carries the fault and the remedy."""
+
+    def __init__(self, verdict: Verdict, because: str, reason: str, remedy: str = ""):
+        super().__init__(reason)
+        self.fault = Fault(verdict, because, reason)
+        self.remedy = remedy
+
+
+def check(
+    contract: Contract,
+    evidence: Sequence[Evidence],
+    measures: Mapping[str, MeasureSpec],
+    *,
+    run: str = "",
+    profile: str = "",
+    facts: Facts | None = None,
+    kind: Question = "acceptance",
+    proof: Proof | None = None,
+) -> list[Judgement]:
+    """One judgement for each subject of `contract` on the evidence of one run.
+
+    A contract that is not proven (proven here unless a `proof` of it is handed in) gives INVALID
+    for every subject. A profile that the contract does not have leaves its own thresholds.
+    """
+    proof = proof or prove(contract, measures)
+    profile = profile if profile in contract.profiles else ""
+    return [
+        _judged(contract, subject, evidence, measures, run, profile, facts or Facts(), kind, proof)
+        for subject in contract.subjects.values()
+    ]
+
+
+def _judged(
+    contract: Contract,
+    subject: Subject,
+    evidence: Sequence[Evidence],
+    measures: Mapping[str, MeasureSpec],
+    run: str,
+    profile: str,
+    facts: Facts,
+    kind: Question,
+    proof: Proof,
+) -> Judgement:
+    blank = Judgement(
+        contract.id, contract.digest, contract.title, subject.name, kind, Verdict.INVALID,
+        labels=dict(subject.labels), profile=profile, run=run,
+    )  # fmt: skip
+    try:
+        _require_proof(contract, proof)
+        candidates = bind(contract, subject, evidence, facts)
+    except Unbound as error:
+        fault = error.fault
+        return replace(blank, verdict=fault.verdict, because=fault.because, reason=fault.reason, remedy=error.remedy)
+    outcome, chosen = _select(contract, candidates, measures, profile)
+    digests = dict.fromkeys(item.digest for candidate in candidates for item in candidate.items.values())
+    return replace(
+        blank, verdict=outcome.verdict, because=outcome.because, reason=outcome.reason,
+        measured=outcome.measured, evidence=tuple(digests), subjects=dict(chosen.digests),
+    )  # fmt: skip
+
+
+def _require_proof(contract: Contract, proof: Proof) -> None:
+    if not proof.ok:
+        first = proof.problems[0] if proof.problems else contract.place.problem("nothing was proven")
+        reason = f"the contract is not proven: {first.file}:{first.line}:{first.column}: {first.message}"
+        raise Unbound(Verdict.INVALID, "proof", reason, f"hrmctl contracts prove {contract.file}")
+
+
+# --- binding ------------------------------------------------------------------------------------
+
+
+def bind(contract: Contract, subject: Subject, evidence: Sequence[Evidence], facts: Facts) -> list[Candidate]:
+    """The candidates for `subject`: one, or several where the contract selects. Raises Unbound."""
+    found = {name: _found(name, query, subject, evidence) for name, query in contract.evidence.items()}
+    _require_all(contract, subject, found, facts)
+    candidates = _joined(found)
+    for candidate in candidates:
+        _require_apart(subject, candidate)
+    if len(candidates) > 1 and not contract.select:
+        raise Unbound(Verdict.INVALID, "select", _ambiguity(subject, candidates, found), "label each, or say select")
+    return candidates
+
+
+def _found(name: str, query: Query, subject: Subject, evidence: Sequence[Evidence]) -> list[Candidate]:
+    result: dict[str, Candidate] = {}
+    for index, item in enumerate(evidence):
+        if item.type != query.type or (query.name and item.name != query.name):
+            continue
+        if item.provenance is None or not item.provenance.run or not item.digest:
+            reason = f"evidence for {name} says of no run where it comes from"
+            raise Unbound(Verdict.INVALID, name, reason, "only stages of a run give evidence")
+        digests = _about(query, subject, item) if item.provenance.uses == query.stage else {}
+        if digests:
+            result.setdefault(item.digest or str(index), Candidate({"": item}, digests))
+    return list(result.values())
+
+
+def _about(query: Query, subject: Subject, item: Evidence) -> dict[str, str]:
+    """The digests of `item` by the subject's roles; empty where it is about something else."""
+    source = item.provenance
+    if source is None or not set(query.bind) <= set(source.labels):
+        return {}
+    taken = set(query.bind.values())
+    roles = {query.bind.get(r, r): r for r in source.labels if r in query.bind or r not in taken}
+    shared = {target: role for target, role in roles.items() if target in subject.labels}
+    if any(source.labels[role] != subject.labels[target] for target, role in shared.items()):
+        return {}
+    return {target: source.subjects.get(role, "") for target, role in shared.items()}
+
+
+def _require_all(contract: Contract, subject: Subject, found: Mapping[str, Sequence[Candidate]], facts: Facts) -> None:
+    missing = [name for name, options in found.items() if not options]
+    if not missing:
+        return
+    unmet = [need for need in subject.needs if not facts.has(need)]
+    if unmet:
+        wanted = " and ".join(unmet)
+        reason = f"no evidence {missing[0]}: it needs {wanted}, which this machine has not"
+        raise Unbound(Verdict.BLOCKED, missing[0], reason, f"run it on a machine with {wanted}")
+    for name in missing:
+        stage = contract.evidence[name].stage
+        if stage in facts.stopped:
+            reason = f"no evidence {name}: {facts.stopped[stage]}"
+            raise Unbound(Verdict.BLOCKED, name, reason, f"mend the stage {stage} and run again")
+    query = contract.evidence[missing[0]]
+    things = " and ".join(subject.labels.values())
+    what = f"{query.name} ({query.type})" if query.name else query.type
+    reason = f"no evidence {missing[0]}: no {what} of a stage {query.stage} about {things}"
+    raise Unbound(Verdict.UNTESTED, missing[0], reason, f"run the stage {query.stage} on {things}")
+
+
+def _joined(found: Mapping[str, Sequence[Candidate]]) -> list[Candidate]:
+    result = [Candidate({}, {})]
+    for name, options in found.items():
+        before = result
+        result = [both for one in before for option in options if (both := one.join(name, option))]
+        if not result:
+            reason = f"{name} and {', '.join(before[0].items)} are not about the same artifacts"
+            raise Unbound(Verdict.INVALID, name, reason, "run the stages again, in one run")
+        if len(result) > MOST_CANDIDATES:
+            raise Unbound(Verdict.INVALID, name, f"more than {MOST_CANDIDATES:,} candidates", "bind more roles")
+    return result
+
+
+def _require_apart(subject: Subject, candidate: Candidate) -> None:
+    """Every role is known, and nothing is compared with itself."""
+    for role in subject.labels:
+        if not candidate.digests.get(role):
+            raise Unbound(Verdict.INVALID, role, f"no evidence says which {role} it is about", "bind the role")
+    _require_distinct(candidate.digests, "the same artifact: it would be compared with itself")
+    digests = {name: item.digest for name, item in candidate.items.items()}
+    _require_distinct(digests, "the same evidence: it would be compared with itself")
+
+
+def _require_distinct(digests: Mapping[str, str], what: str) -> None:
+    first: dict[str, str] = {}
+    for name, digest in digests.items():
+        twin = first.setdefault(digest, name)
+        if twin != name:
+            raise Unbound(Verdict.INVALID, name, f"{twin} and {name} are {what}", "bind them to different things")
+
+
+def _ambiguity(subject: Subject, candidates: Sequence[Candidate], found: Mapping[str, Sequence[Candidate]]) -> str:
+    for role, label in subject.labels.items():
+        number = len({candidate.digests[role] for candidate in candidates})
+        if number > 1:
+            return f"{number} candidates for {role} {label}; say select"
+    name = next(name for name, options in found.items() if len(options) > 1)
+    return f"{len(found[name])} pieces of evidence for {name}; name the observation, or say select"
+
+
+# --- choosing among candidates ------------------------------------------------------------------
+
+
+def _select(
+    contract: Contract, candidates: Sequence[Candidate], measures: Mapping[str, MeasureSpec], profile: str
+) -> tuple[Outcome, Candidate]:
+    clauses = contract.clauses(profile)
+    taken = [take(contract, candidate.items, measures) for candidate in candidates]
+    if contract.select == "all":
+        taken = _corrected(taken)
+    pairs = [(decide(clauses, measured), candidate) for measured, candidate in zip(taken, candidates, strict=True)]
+    worst = max(pairs, key=lambda pair: pair[0].verdict.severity)
+    best = min(pairs, key=lambda pair: pair[0].verdict.severity)
+    # A broken candidate breaks the comparison: it must not hide behind a better one.
+    one_suffices = contract.select == "all" and worst[0].verdict != Verdict.INVALID
+    outcome, chosen = best if one_suffices else worst
+    if contract.select:
+        note: Mapping[str, Value] = {"of": contract.select, "candidates": len(candidates)}
+        outcome = replace(outcome, measured={**outcome.measured, "select": note})
+    return outcome, chosen
+
+
+def _corrected(taken: Sequence[Measured]) -> list[Measured]:
+    """Every p value adjusted over the candidates; one that could not be measured counts as 1."""
+    paths = {(name, key) for m in taken for name, values in m.values.items() for key in values if is_p(key)}
+    changed: list[dict[str, dict[str, Value]]] = [
+        {name: dict(values) for name, values in m.values.items()} for m in taken
+    ]
+    for name, key in sorted(paths):
+        found = [values.get(name, {}).get(key) for values in changed]
+        numbers = [float(p) if isinstance(p, (int, float)) else 1.0 for p in found]
+        for values, p, old in zip(changed, holm(numbers), found, strict=True):
+            if isinstance(old, (int, float)):
+                values[name][key] = p
+    return [replace(m, values=values) for m, values in zip(taken, changed, strict=True)]
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values, in the order given (Holm 1979, Scand. J. Statist. 6, 65)."""
+    adjusted, largest = [0.0] * len(ps), 0.0
+    for rank, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        largest = max(largest, (len(ps) - rank) * ps[index])
+        adjusted[index] = min(1.0, largest)
+    return adjusted

@@ -1,0 +1,211 @@
+"""From evidence to a verdict: pure functions, no clock, no files, no names looked up anywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from hrmctl.contract import payload
+from hrmctl.contract.spec import ORDERED, Clause, Contract, Measure, Ref, Value
+from hrmctl.errors import MeasureError, Undecidable
+from hrmctl.model import Evidence, MeasureSpec, Verdict
+from hrmctl.registry import resolve
+
+Lookup = Callable[[str], Value]
+Values = Mapping[str, Mapping[str, Value]]
+SYMBOLS = {"eq": "=", "ne": "≠", "lt": "<", "le": "≤", "gt": ">", "ge": "≥", "between": "between", "in": "in"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that stands against PASS."""
+
+    verdict: Verdict
+    because: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The values of every measure that gave some, and the faults of those that did not."""
+
+    values: Values = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A verdict with the clause, measure or evidence that decided it (empty on PASS) and one sentence."""
+
+    verdict: Verdict
+    because: str
+    reason: str
+    measured: Values = field(default_factory=dict)
+
+
+class BrokenClause(Exception):
+    """A clause cannot be evaluated on what was measured: the verdict is INVALID."""
+
+
+def judge(
+    contract: Contract, evidence: Mapping[str, Evidence], measures: Mapping[str, MeasureSpec], profile: str = ""
+) -> Outcome:
+    """The verdict of `contract` on `evidence` (by the contract's own names)."""
+    return decide(contract.clauses(profile), take(contract, evidence, measures))
+
+
+# --- measuring ----------------------------------------------------------------------------------
+
+
+def take(contract: Contract, evidence: Mapping[str, Evidence], measures: Mapping[str, MeasureSpec]) -> Measured:
+    """Every measure of the contract on `evidence`; none is taken when a piece is missing or no evidence at all."""
+    faults = tuple(_evidence_faults(contract, evidence))
+    if faults:
+        return Measured(faults=faults)
+    values: dict[str, Mapping[str, Value]] = {}
+    found: list[Fault] = []
+    for measure in contract.measures.values():
+        try:
+            values[measure.name] = _measure(measure, evidence, measures[measure.fn])
+        except Undecidable as error:
+            found.append(Fault(Verdict.INCONCLUSIVE, measure.name, f"{measure.name} cannot decide: {error}"))
+        except MeasureError as error:
+            found.append(Fault(Verdict.INVALID, measure.name, f"{measure.name} cannot be measured: {error}"))
+        except Exception as error:  # whatever a plugin raises, it must never end in PASS
+            text = f"{measure.name} broke ({type(error).__name__}: {error})"
+            found.append(Fault(Verdict.INVALID, measure.name, text))
+    return Measured(values, tuple(found))
+
+
+def _evidence_faults(contract: Contract, evidence: Mapping[str, Evidence]) -> Iterator[Fault]:
+    for name, query in contract.evidence.items():
+        item = evidence.get(name)
+        if item is None:
+            wanted = f"{query.type}{f' {query.name}' if query.name else ''}"
+            yield Fault(Verdict.UNTESTED, name, f"no evidence {name} ({wanted} of stage {query.stage})")
+            continue
+        wrong = f"it is {item.type}, not {query.type}" if item.type != query.type else ""
+        wrong = wrong or payload.fault(query.type, item.payload)
+        if wrong:
+            yield Fault(Verdict.INVALID, name, f"evidence {name} is none: {wrong}")
+
+
+def _measure(measure: Measure, evidence: Mapping[str, Evidence], spec: MeasureSpec) -> Mapping[str, Value]:
+    result = dict(resolve(spec.target)([evidence[name] for name in measure.of], measure.params))
+    for key, value in result.items():
+        if not isinstance(value, (bool, int, float, str)):
+            raise MeasureError(f"{key} is a {type(value).__name__}, not a number, text or true/false")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise MeasureError(f"{key} is {value}")
+    return result
+
+
+# --- deciding -----------------------------------------------------------------------------------
+
+
+def decide(clauses: tuple[Clause, ...], measured: Measured) -> Outcome:
+    """The worst verdict of all clauses and faults; among equals the first decides."""
+    lookup = reader(measured.values)
+    broken = {fault.because for fault in measured.faults}
+    faults = list(measured.faults)
+    if not faults or measured.values:
+        readable = (c for c in clauses if broken.isdisjoint(path.partition(".")[0] for path in c.paths()))
+        faults.extend(fault for clause in readable if (fault := _clause_fault(clause, lookup)))
+    if faults:
+        worst = max(faults, key=lambda fault: fault.verdict.severity)
+        return Outcome(worst.verdict, worst.because, worst.reason, measured.values)
+    return Outcome(Verdict.PASS, "", "; ".join(say(clause, lookup) for clause in clauses), measured.values)
+
+
+def reader(values: Values) -> Lookup:
+    """A function that gives the measured value of a path."""
+
+    def lookup(path: str) -> Value:
+        name, _, key = path.partition(".")
+        if key not in values.get(name, {}):
+            raise BrokenClause(f"{path} was not measured")
+        return values[name][key]
+
+    return lookup
+
+
+def _clause_fault(clause: Clause, lookup: Lookup) -> Fault | None:
+    try:
+        return None if holds(clause, lookup) else Fault(clause.otherwise, clause.id, say(clause, lookup))
+    except BrokenClause as error:
+        return Fault(Verdict.INVALID, clause.id, str(error))
+
+
+def holds(clause: Clause, lookup: Lookup) -> bool:
+    """Whether the clause holds. Raises BrokenClause where a value is missing or of the wrong type."""
+    if clause.op == "not":
+        return not holds(clause.parts[0], lookup)
+    if clause.op in ("all", "any"):
+        results = [holds(part, lookup) for part in clause.parts]
+        return all(results) if clause.op == "all" else any(results)
+    left, rights = lookup(clause.left), [lookup(r.path) if isinstance(r, Ref) else r for r in clause.rights()]
+    _check_types(clause, left, rights)
+    if clause.op == "in":
+        return left in rights
+    if isinstance(left, (str, bool)):
+        return (left == rights[0]) == (clause.op == "eq")
+    return _compare(clause.op, [Fraction(left) - Fraction(r) for r in rights], clause.slack)
+
+
+def _check_types(clause: Clause, left: Value, rights: list[Any]) -> None:
+    wanted = "a number" if clause.op in ORDERED else _kind(left)
+    if any(_kind(value) != wanted for value in (left, *rights)):
+        raise BrokenClause(f"{clause.left} is {_kind(left)} ({left!r}): '{clause.op}' cannot compare it with {rights}")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true/false"
+    return "text" if isinstance(value, str) else "a number"
+
+
+def _compare(op: str, margins: list[Fraction], slack: tuple[Fraction, Fraction]) -> bool:
+    low, high = slack
+    first, last = margins[0], margins[-1]
+    results = {
+        "eq": low <= first <= high,
+        "ne": not low <= first <= high,
+        "lt": first < high,
+        "le": first <= high,
+        "gt": first > low,
+        "ge": first >= low,
+        "between": low <= first and last <= high,
+    }
+    return results[op]
+
+
+# --- saying it ----------------------------------------------------------------------------------
+
+
+def say(clause: Clause, lookup: Lookup) -> str:
+    """The clause as it turned out, with both numbers: `p.value 0.198 is not ≥ 0.2`."""
+    if clause.op == "not":
+        return say(clause.parts[0], lookup)
+    held = holds(clause, lookup)
+    if clause.parts or clause.op in ("all", "any"):
+        telling = [part for part in clause.parts if holds(part, lookup) == held] or clause.parts
+        return " and ".join(say(part, lookup) for part in telling)
+    digits = 6
+    left = shown(lookup(clause.left), digits)
+    rights = [_right(right, lookup, digits) for right in clause.rights()]
+    if not held and any(right.endswith(left) for right in rights):
+        left, rights = shown(lookup(clause.left), 17), [_right(right, lookup, 17) for right in clause.rights()]
+    right = " and ".join(rights) if clause.op == "between" else ", ".join(rights)
+    return f"{clause.left} {left} is {'' if held else 'not '}{SYMBOLS[clause.op]} {right}"
+
+
+def _right(right: Any, lookup: Lookup, digits: int) -> str:
+    return f"{right.path} {shown(lookup(right.path), digits)}" if isinstance(right, Ref) else shown(right, digits)
+
+
+def shown(value: Value, digits: int = 6) -> str:
+    """A value for people."""
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

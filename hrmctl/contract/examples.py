@@ -1,0 +1,99 @@
+"""The shorthand of control data, expanded into payloads as stages report them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+
+def expand(kind: str, data: Any) -> Mapping[str, Any]:
+    """A whole payload of evidence type `kind`; one that is whole already comes back as it is.
+
+    Values pass through unchecked, so that a control can show NaN, a placeholder or an empty
+    series being refused. Raises ValueError on a shorthand that says nothing.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError("expected a mapping of example evidence")
+    return _SHORTHANDS[kind](data)
+
+
+def _known(data: Mapping[str, Any], *keys: str) -> None:
+    extra = sorted(set(data) - set(keys))
+    if extra:
+        raise ValueError(f"'{extra[0]}' is no part of this shorthand ({', '.join(keys)})")
+
+
+def _whole(data: Mapping[str, Any], key: str, least: int = 0) -> int:
+    value = data.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{key} must be a whole number of at least {least}")
+    return value
+
+
+def _samples(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "problems" in data:
+        return data
+    _known(data, "passed", "n", "runs", "samples", "mode", "distinct")
+    data = {"samples": 1, **data}
+    samples, runs = _whole(data, "samples", 1), data.get("runs")
+    if runs is None:
+        passed, n = _whole(data, "passed"), _whole(data, "n")
+        if passed > n:
+            raise ValueError(f"passed is {passed} of n = {n}")
+        runs = [[passed, samples], [n - passed, 0]]
+    counts = list(_run_lengths(runs))
+    distinct = data.get("distinct", True)
+    different = {True: samples, False: 1}[distinct] if isinstance(distinct, bool) else _whole(data, "distinct", 1)
+    problems = [_problem(index, c, samples, different) for index, c in enumerate(counts)]
+    return {"n": samples, "mode": data.get("mode", "sealed"), "problems": problems}
+
+
+def _run_lengths(runs: Any) -> Iterator[int]:
+    for run in runs if isinstance(runs, (list, tuple)) else [None]:
+        if not isinstance(run, (list, tuple)) or len(run) != 2 or not all(type(n) is int and n >= 0 for n in run):
+            raise ValueError("runs must be a list of [number of problems, passes of each]")
+        yield from [run[1]] * run[0]
+
+
+def _problem(index: int, c: int, samples: int, different: int) -> dict[str, Any]:
+    outcomes = ["passed"] * c + ["wrong_answer"] * (samples - c)
+    completions = [f"{index * samples + sample % different:064x}" for sample in range(samples)]
+    return {"id": f"example/{index:06}", "n": samples, "c": c, "outcomes": outcomes, "completions": completions}
+
+
+def _series(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "series" in data:
+        return data
+    return {"series": {name: _curve(values) for name, values in data.items()}}
+
+
+def _curve(values: Any) -> Any:
+    return {"steps": list(range(1, len(values) + 1)), "values": values} if isinstance(values, list) else values
+
+
+def _measurement(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    _known(data, "value", "unit", "n", "trials", "context")
+    return {"unit": "", "n": 1, **data}
+
+
+def _files(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "files" in data:
+        return data
+    _known(data, "bytes", "paths")
+    sizes = data.get("bytes")
+    if not isinstance(sizes, list):
+        raise ValueError("bytes must be a list of sizes")
+    paths = data.get("paths", [f"file-{index:03}" for index in range(len(sizes))])
+    if not isinstance(paths, list) or len(paths) != len(sizes):
+        raise ValueError("paths must be a list as long as bytes")
+    files = [{"path": p, "bytes": b, "sha256": f"{i:064x}"} for i, (p, b) in enumerate(zip(paths, sizes, strict=True))]
+    return {"files": files}
+
+
+_SHORTHANDS: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
+    "samples/v1": _samples,
+    "series/v1": _series,
+    "measurement/v1": _measurement,
+    "files/v1": _files,
+    "text/v1": lambda data: data,
+}
