@@ -11,7 +11,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import MISSING, dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -82,7 +82,7 @@ def decode(node: Node, cls: type[T], problems: list[Problem]) -> T | None:
     if not isinstance(node.value, dict):
         problems.append(node.problem(f"expected a mapping, found {kind_of(node)}"))
         return None
-    known = {f.name: f for f in fields_of(cls)}
+    known = {f.name: f for f in fields_of(cls)}  # type: ignore[arg-type]
     for key in node.value:
         if key not in known:
             problems.append(node.key_problem(key, f"unknown key '{key}'", suggest(key, known)))
@@ -147,16 +147,24 @@ def _decode(node: Node, kind: Any, problems: list[Problem], name: str) -> Any:
 def _decode_scalar(node: Node, kind: Any, problems: list[Problem], name: str) -> Any:
     value = node.value
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            problems.append(node.problem(f"{_named(name)}{value} is not a finite number"))
+        number = _as_float(value)
+        if not math.isfinite(number):
+            problems.append(node.problem(f"{_named(name)}{str(value)[:40]} is not a finite number"))
             return None
-        return float(value)
+        return number
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     problems.append(node.problem(f"{_named(name)}expected {_WORDS.get(kind, kind.__name__)}, found {_shown(node)}"))
     return None
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 _WORDS = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
@@ -174,7 +182,7 @@ def _named(name: str) -> str:
 
 def _decode_literal(node: Node, choices: tuple[Any, ...], problems: list[Problem], name: str) -> Any:
     for choice in choices:
-        if node.value == choice and type(node.value) is type(choice):
+        if node.value == choice and isinstance(node.value, bool) == isinstance(choice, bool):
             return choice
     shown = [str(c) for c in choices]
     hint = suggest(str(node.value), shown) or f"one of {', '.join(shown)}"
@@ -220,6 +228,12 @@ def _out_of_bounds(node: Node, value: Any, bounds: Sequence[Any], name: str) -> 
 def _violation(value: Any, bound: Any) -> str:
     if isinstance(bound, at.Interval):
         return next((fault for b in bound if (fault := _violation(value, b))), "")
+    if isinstance(bound, (at.MinLen, at.MaxLen, at.Len)):
+        return _wrong_length(value, bound) if isinstance(value, Sized) else ""
+    return _wrong_size(value, bound) if isinstance(value, (int, float)) else ""
+
+
+def _wrong_size(value: Any, bound: Any) -> str:
     if isinstance(bound, at.Ge) and not value >= bound.ge:
         return f"must be at least {bound.ge}"
     if isinstance(bound, at.Gt) and not value > bound.gt:
@@ -228,6 +242,10 @@ def _violation(value: Any, bound: Any) -> str:
         return f"must be at most {bound.le}"
     if isinstance(bound, at.Lt) and not value < bound.lt:
         return f"must be less than {bound.lt}"
+    return ""
+
+
+def _wrong_length(value: Sized, bound: Any) -> str:
     if isinstance(bound, (at.MinLen, at.Len)) and len(value) < bound.min_length:
         return f"must have at least {bound.min_length}"
     if isinstance(bound, (at.MaxLen, at.Len)) and bound.max_length is not None and len(value) > bound.max_length:
@@ -244,7 +262,7 @@ def json_schema(cls: type) -> dict[str, Any]:
     if cls.__doc__ and not cls.__doc__.startswith(f"{cls.__name__}("):
         result["description"] = cls.__doc__.strip().splitlines()[0]
     for spec in fields_of(cls):
-        entry = _type_schema(spec.type) | _bound_schema(spec.bounds)
+        entry = _type_schema(spec.type) | _bound_schema(spec.bounds, spec.type)
         if spec.doc:
             entry["description"] = spec.doc
         if not spec.required and isinstance(spec.default, (bool, int, float, str)):
@@ -267,35 +285,43 @@ def _type_schema(kind: Any) -> dict[str, Any]:
     kind, extras = _unwrap(kind)
     origin, args = get_origin(kind), get_args(kind)
     if kind in _JSON_TYPES:
-        return _JSON_TYPES[kind] | _bound_schema(extras)
+        return _JSON_TYPES[kind] | _bound_schema(extras, kind)
     if origin is Literal:
         return {"enum": list(args)}
     if origin in (typing.Union, types.UnionType):
-        return {"anyOf": [_type_schema(a) for a in args]}
+        return {"anyOf": [_type_schema(a) for a in args]} | _bound_schema(extras, kind)
     if origin in (tuple, list, Sequence):
-        return {"type": "array", "items": _type_schema(args[0])} | _bound_schema(extras, of="Items")
+        return {"type": "array", "items": _type_schema(args[0])} | _bound_schema(extras, kind)
     if origin in (dict, Mapping):
-        return {"type": "object", "additionalProperties": _type_schema(args[1])}
+        return {"type": "object", "additionalProperties": _type_schema(args[1])} | _bound_schema(extras, kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return json_schema(kind)
     return {}
 
 
-def _bound_schema(bounds: Sequence[Any], of: str = "Length") -> dict[str, Any]:
+_LIMITS = (("ge", "minimum"), ("gt", "exclusiveMinimum"), ("le", "maximum"), ("lt", "exclusiveMaximum"))
+
+
+def _bound_schema(bounds: Sequence[Any], kind: Any) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for bound in bounds:
         if isinstance(bound, at.Interval):
-            result |= _bound_schema(tuple(bound), of)
-        for attribute, word in (
-            ("ge", "minimum"),
-            ("gt", "exclusiveMinimum"),
-            ("le", "maximum"),
-            ("lt", "exclusiveMaximum"),
-        ):
-            if getattr(bound, attribute, None) is not None and not isinstance(bound, at.Interval):
-                result[word] = getattr(bound, attribute)
-        if isinstance(bound, (at.MinLen, at.Len)) and bound.min_length:
-            result[f"min{of}"] = bound.min_length
-        if isinstance(bound, (at.MaxLen, at.Len)) and bound.max_length is not None:
-            result[f"max{of}"] = bound.max_length
+            result |= _bound_schema(tuple(bound), kind)
+            continue
+        result |= {word: getattr(bound, name) for name, word in _LIMITS if getattr(bound, name, None) is not None}
+        for of in _lengths(kind):
+            if isinstance(bound, (at.MinLen, at.Len)) and bound.min_length:
+                result[f"min{of}"] = bound.min_length
+            if isinstance(bound, (at.MaxLen, at.Len)) and bound.max_length is not None:
+                result[f"max{of}"] = bound.max_length
     return result
+
+
+def _lengths(kind: Any) -> set[str]:
+    """What JSON Schema calls the length of a value of this type; several for a union."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return {word for option in args for word in _lengths(_unwrap(option)[0])}
+    if origin in (tuple, list, Sequence):
+        return {"Items"}
+    return {"Properties"} if origin in (dict, Mapping) else {"Length"}

@@ -20,15 +20,18 @@ from hrmctl.errors import InputError, Problem
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
+MAX_VALUES = 100_000
+MAX_PROBLEMS = 100
 
 _INT = re.compile(r"[-+]?[0-9]+\Z|0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _SPECIAL: Mapping[str, Any] = {
     **dict.fromkeys(["", "~", "null", "Null", "NULL"]),
     **dict.fromkeys(["true", "True", "TRUE"], True),
     **dict.fromkeys(["false", "False", "FALSE"], False),
-    **dict.fromkeys([".inf", "+.inf", ".Inf"], float("inf")),
-    **dict.fromkeys(["-.inf", "-.Inf"], float("-inf")),
+    **dict.fromkeys([".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"], float("inf")),
+    **dict.fromkeys(["-.inf", "-.Inf", "-.INF"], float("-inf")),
     **dict.fromkeys([".nan", ".NaN", ".NAN"], float("nan")),
 }
 
@@ -50,7 +53,8 @@ class Node:
     def key_problem(self, key: str, message: str, remedy: str = "") -> Problem:
         """A fault at the key `key` of this mapping."""
         line, column = self.keys.get(key, (self.line, self.column))
-        return Problem(message, self.file, line, column, remedy)
+        child = self.get(key)
+        return Problem(message, child.file if child else self.file, line, column, remedy)
 
     def get(self, key: str) -> Node | None:
         """The node under `key` when this is a mapping that has it."""
@@ -88,12 +92,13 @@ def suggest(name: str, known: Iterable[str]) -> str:
 def read_text(path: Path, limit: int = MAX_BYTES) -> str:
     """A UTF-8 file of at most `limit` bytes. Raises InputError naming the file, and the line if it is not UTF-8."""
     try:
-        size = path.stat().st_size
-        if size > limit:
-            raise InputError(Problem(f"{size:,} bytes; the limit is {limit:,}", str(path), remedy="split it"))
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InputError(Problem(f"cannot read: {error.strerror or error}", str(path))) from error
+        with path.open("rb") as stream:
+            raw = stream.read(limit + 1)
+        size = max(len(raw), path.stat().st_size)
+    except (OSError, ValueError) as error:
+        raise InputError(Problem(f"cannot read: {getattr(error, 'strerror', '') or error}", str(path))) from error
+    if size > limit:
+        raise InputError(Problem(f"{size:,} bytes; the limit is {limit:,}", str(path), remedy="split it"))
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -110,6 +115,7 @@ def load(path: Path) -> Node:
 
 def parse(text: str, file: str = "<text>") -> Node:
     """The one document of `text`. Raises InputError with every fault that was found."""
+    _refuse_unprintable(text, file)
     builder = _Builder(file)
     try:
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -127,13 +133,23 @@ def parse(text: str, file: str = "<text>") -> Node:
     return builder.root
 
 
+def _refuse_unprintable(text: str, file: str) -> None:
+    found = _UNPRINTABLE.search(text)
+    if found is None:
+        return
+    line = text.count("\n", 0, found.start()) + 1
+    column = found.start() - text.rfind("\n", 0, found.start())
+    remedy = "remove it, or write it as an escape in double quotes"
+    raise InputError(Problem(f"the character U+{ord(found[0]):04X} is not allowed", file, line, column, remedy))
+
+
 def _explain(problem: str, text: str, file: str, line: int, column: int) -> tuple[str, str, int, int, str]:
     rows = text.splitlines()
     row = rows[line - 1] if 0 < line <= len(rows) else ""
     indent = row[: len(row) - len(row.lstrip())]
     if "\t" in indent:
         return "a tab in the indentation", file, line, indent.index("\t") + 1, "indent with spaces"
-    if "\t" in problem or "'\\t'" in problem:
+    if row[column - 1 : column] == "\t" or "'\\t'" in problem:
         return "a tab where YAML allows none", file, line, column, "use spaces"
     return f"not YAML: {problem}", file, line, column, ""
 
@@ -146,8 +162,11 @@ class _Builder:
         self.root: Node | None = None
         self.problems: list[Problem] = []
         self.stack: list[tuple[Node, list[Node | None]]] = []
+        self.values = 0
 
     def take(self, event: Any) -> None:
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise InputError(*self.problems)
         if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             self._refuse(event)
             self._open(event, {} if isinstance(event, yaml.MappingStartEvent) else [])
@@ -205,6 +224,10 @@ class _Builder:
 
     def _node(self, event: Any, value: Any) -> Node:
         mark = event.start_mark
+        self.values += 1
+        if self.values > MAX_VALUES:
+            fault = f"more than {MAX_VALUES:,} values"
+            raise InputError(*self.problems, Problem(fault, self.file, mark.line + 1, mark.column + 1, "split it"))
         return Node(value, self.file, mark.line + 1, mark.column + 1, {})
 
 
