@@ -1,43 +1,48 @@
 """hrmctl: a model-lifecycle harness in which no claim is recorded as true unless it was measured.
 
-The names below are the public interface for plugins. They import neither torch, transformers nor scipy.
+The names below are the public interface for plugins. They import neither torch, transformers nor scipy; each is
+imported when it is first used, so that `hrmctl --version` costs no more than Python itself.
 """
 
-from hrmctl.errors import HrmctlError, InputError, MeasureError, Problem, StageError, Undecidable
-from hrmctl.hookspecs import hookimpl
-from hrmctl.model import (
-    ArchitectureSpec,
-    Artifact,
-    Cancelled,
-    CheckReport,
-    Context,
-    DatasetSpec,
-    DiagnosticSpec,
-    Evidence,
-    ExecutorSpec,
-    Finding,
-    InputSpec,
-    Judgement,
-    MeasureSpec,
-    Observation,
-    Output,
-    OutputSpec,
-    Provenance,
-    ReporterSpec,
-    RunFinished,
-    RunReport,
-    RunStarted,
-    StageFinished,
-    StageInputs,
-    StageProgress,
-    StageResult,
-    StageSpec,
-    StageStarted,
-    Tracker,
-    TrackerSpec,
-    Verdict,
-    VerdictReached,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hrmctl.errors import HrmctlError, InputError, MeasureError, Problem, StageError, Undecidable
+    from hrmctl.hookspecs import hookimpl
+    from hrmctl.model import (
+        ArchitectureSpec,
+        Artifact,
+        Cancelled,
+        CheckReport,
+        Context,
+        DatasetSpec,
+        DiagnosticSpec,
+        Evidence,
+        ExecutorSpec,
+        Finding,
+        InputSpec,
+        Judgement,
+        MeasureSpec,
+        Observation,
+        Output,
+        OutputSpec,
+        Provenance,
+        ReporterSpec,
+        RunFinished,
+        RunReport,
+        RunStarted,
+        StageFinished,
+        StageInputs,
+        StageProgress,
+        StageResult,
+        StageSpec,
+        StageStarted,
+        Tracker,
+        TrackerSpec,
+        Verdict,
+        VerdictReached,
+    )
 
 __version__ = "0.1.0"
 
@@ -82,3 +87,12 @@ __all__ = [
     "__version__",
     "hookimpl",
 ]
+
+_ERRORS = ("HrmctlError", "InputError", "MeasureError", "Problem", "StageError", "Undecidable")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'hrmctl' has no attribute '{name}'")
+    module = "errors" if name in _ERRORS else "hookspecs" if name == "hookimpl" else "model"
+    return getattr(import_module(f"hrmctl.{module}"), name)

@@ -5,14 +5,16 @@ Data flows one way: recipe → plan → stages → evidence → contract → ver
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from logging import Logger
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import random
+    from logging import Logger
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 ArtifactType = Literal["model", "dataset", "tokenizer", "samples", "binary", "report"]

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
-from typing import Any, TypeVar
+from types import FunctionType, ModuleType
+from typing import Any
 
 import pluggy
 
@@ -32,11 +33,14 @@ from hrmctl.model import (
     StageSpec,
     TrackerSpec,
 )
+from hrmctl.schema import fields_of
 from hrmctl.yamlio import suggest
 
 GROUP = "hrmctl"
 LOCAL_FILE = "hrmctl_plugins.py"
-S = TypeVar("S")
+COMMANDS = frozenset(
+    "check compare contracts dashboard doctor forecast ledger pipeline plugins power report runs score verify".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ def _load(entry: metadata.EntryPoint) -> Plugin:
     version = entry.dist.version if entry.dist else "?"
     try:
         return Plugin(entry.name, distribution, version, entry.load())
-    except Exception:
+    except (Exception, SystemExit):
         return Plugin(entry.name, distribution, version, error=traceback.format_exc())
 
 
@@ -121,7 +125,7 @@ def _local(folder: Path | None) -> list[Plugin]:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception:
+    except (Exception, SystemExit):
         return [Plugin(LOCAL_FILE, str(path), "local", error=traceback.format_exc())]
     return [Plugin(LOCAL_FILE, str(path), "local", module)]
 
@@ -138,21 +142,46 @@ def _refuse_same_names(plugins: list[Plugin]) -> None:
 def _register(manager: pluggy.PluginManager, plugin: Plugin) -> Plugin:
     if plugin.module is None:
         return plugin
-    known = {name for name in dir(hookspecs) if name.startswith("hrmctl_")}
-    marked = [n for n, v in vars(plugin.module).items() if getattr(v, "hrmctl_impl", None) is not None]
-    wrong = [name for name in marked if name not in known]
-    if wrong:
-        text = f"'{wrong[0]}' is not a hook; {suggest(wrong[0], known)}"
-        return Plugin(plugin.name, plugin.distribution, plugin.version, error=text)
+    fault = _misspelt(plugin.module)
+    if fault:
+        return _broken(plugin, fault)
     try:
         manager.register(plugin.module, plugin.name)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        return Plugin(plugin.name, plugin.distribution, plugin.version, error=str(error))
+        manager.unregister(plugin.module)
+        return _broken(plugin, str(error))
     return plugin
 
 
-_KINDS = ("stages", "measures", "architectures", "datasets", "executors", "reporters", "trackers", "diagnostics")
+def _broken(plugin: Plugin, error: str) -> Plugin:
+    return Plugin(plugin.name, plugin.distribution, plugin.version, error=error)
+
+
+def _misspelt(module: ModuleType) -> str:
+    """What is wrong with the names of the plugin's hooks, if anything."""
+    known = {name for name in dir(hookspecs) if name.startswith("hrmctl_")}
+    for name, value in vars(module).items():
+        marked = getattr(value, "hrmctl_impl", None) is not None
+        own = isinstance(value, FunctionType) and value.__module__ == module.__name__ and name.startswith("hrmctl_")
+        if (marked or own) and name not in known:
+            return f"'{name}' is not a hook; {suggest(name, known)}"
+        if own and not marked:
+            return f"'{name}' is not marked as a hook; decorate it with @hookimpl"
+    return ""
+
+
+_KINDS: Mapping[str, type] = {
+    "stages": StageSpec,
+    "measures": MeasureSpec,
+    "architectures": ArchitectureSpec,
+    "datasets": DatasetSpec,
+    "executors": ExecutorSpec,
+    "reporters": ReporterSpec,
+    "trackers": TrackerSpec,
+    "diagnostics": DiagnosticSpec,
+}
+_STAGE_NAME = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)?\Z")
 
 
 def _collect(manager: pluggy.PluginManager, plugins: tuple[Plugin, ...]) -> Catalog:
@@ -162,8 +191,8 @@ def _collect(manager: pluggy.PluginManager, plugins: tuple[Plugin, ...]) -> Cata
     for plugin in plugins:
         try:
             provided = _provided(plugin)
-        except Exception:
-            checked.append(Plugin(plugin.name, plugin.distribution, plugin.version, error=traceback.format_exc()))
+        except (Exception, SystemExit):
+            checked.append(_broken(plugin, traceback.format_exc()))
             manager.unregister(plugin.module)
             continue
         checked.append(plugin)
@@ -180,11 +209,32 @@ def _collect(manager: pluggy.PluginManager, plugins: tuple[Plugin, ...]) -> Cata
 
 def _provided(plugin: Plugin) -> list[tuple[str, Any]]:
     result = []
-    for kind in _KINDS:
+    seen: set[tuple[str, str]] = set()
+    for kind, expected in _KINDS.items():
         function = getattr(plugin.module, f"hrmctl_{kind}", None)
         for spec in function() if function else ():
+            _check_spec(kind, spec, expected)
+            if (kind, spec.name) in seen:
+                raise ValueError(f"hrmctl_{kind} gives '{spec.name}' twice")
+            seen.add((kind, spec.name))
             result.append((kind, spec))
     return result
+
+
+def _check_spec(kind: str, spec: Any, expected: type) -> None:
+    if not isinstance(spec, expected):
+        raise TypeError(f"hrmctl_{kind} gives a {type(spec).__name__}, not a {expected.__name__}")
+    if isinstance(spec, (StageSpec, MeasureSpec)) and not is_dataclass(spec.params):
+        raise TypeError(f"the params of '{spec.name}' are not a dataclass")
+    if not isinstance(spec, StageSpec):
+        return
+    if not _STAGE_NAME.match(spec.name):
+        raise ValueError(f"'{spec.name}' cannot be the name of a stage; write it like finetune or data.generate")
+    if spec.name.partition(".")[0] in COMMANDS:
+        raise ValueError(f"'{spec.name}' cannot be the name of a stage: hrmctl has a command of that name")
+    both = {field.name for field in fields_of(spec.params)} & spec.inputs.keys()
+    if both:
+        raise ValueError(f"'{min(both)}' is both a parameter and an input of '{spec.name}'")
 
 
 # --- versions -----------------------------------------------------------------------------------
@@ -196,8 +246,8 @@ def stage_version(plugin: Plugin, spec: StageSpec) -> str:
     The source counts so that an edited plugin never answers with results of its former self.
     """
     package = spec.target.partition(":")[0].partition(".")[0]
-    local = plugin.module.__name__ if plugin.distribution == "local" and plugin.module else None
-    names = dict.fromkeys([local or package, *spec.code])
+    own = [plugin.module.__name__.partition(".")[0]] if plugin.module else []
+    names = dict.fromkeys([*own, package, *spec.code])
     digest = hashlib.sha256("".join(_source_digest(name) for name in names).encode()).hexdigest()
     return f"{plugin.version}+{digest[:12]}"
 
@@ -211,5 +261,6 @@ def _source_digest(package: str) -> str:
     files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
     digest = hashlib.sha256()
     for path in files:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        relative = path.relative_to(origin.parent).as_posix()
+        digest.update(relative.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hrmctl.errors import StoreError
+from hrmctl.errors import HrmctlError, StoreError
 from hrmctl.jsonio import canonical, file_digest, loads, sync_folder, write_atomic
 from hrmctl.model import Artifact, ArtifactType, Evidence, Provenance
 
@@ -108,8 +108,11 @@ class Store:
         path = self.root / "version"
         if not path.exists():
             return
-        text = path.read_text().strip()
-        if not text.isdigit() or int(text) > VERSION:
+        try:
+            text = path.read_text(errors="replace").strip()
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror or error}; choose another --store") from error
+        if not text.isdecimal() or int(text) > VERSION:
             raise StoreError(f"{self.root} was written by a newer hrmctl (store version {text[:20]}); upgrade hrmctl")
 
     @contextlib.contextmanager
@@ -118,7 +121,12 @@ class Store:
         import fcntl
 
         self.prepare()
-        with open(self.root / f".{name}.lock", "w") as stream:
+        path = self.root / f".{name}.lock"
+        try:
+            stream = path.open("w")
+        except OSError as error:
+            raise StoreError(f"cannot write {path}: {error.strerror or error}; choose another --store") from error
+        with stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -134,32 +142,35 @@ class Store:
         """Bring a file or folder into the store and name it by its digest. Raises StoreError."""
         digest, size = content_digest(source), content_size(source)
         target = self.object_path(digest)
-        if not target.exists():
+        if not self._holds(digest):
             self._bring(source, target, move)
         self._verified.add(digest)
         return Artifact(digest, type, label, target, size)
 
+    def _holds(self, digest: str) -> bool:
+        """Whether the object is there and whole; one that was altered is removed, so that it can be stored anew."""
+        path = self.object_path(digest)
+        if not path.exists():
+            return False
+        if digest in self._verified or content_digest(path) == digest:
+            return True
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return False
+
     def _bring(self, source: Path, target: Path, move: bool) -> None:
         self.prepare()
         self._make(target.parent)
-        staging = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
         try:
-            copy = staging / "object"
-            if move:
-                os.replace(source, copy)
-            elif source.is_dir():
-                shutil.copytree(source, copy)
-            else:
-                shutil.copyfile(source, copy)
-            _seal(copy)
-            _place(copy, target)
-            sync_folder(target.parent)
+            with tempfile.TemporaryDirectory(prefix=".new-", dir=target.parent, ignore_cleanup_errors=True) as staging:
+                copy = Path(staging) / "object"
+                _copy(source, copy, move)
+                _seal(copy)
+                _place(copy, target)
+                sync_folder(target.parent)
         except OSError as error:
             raise StoreError(
                 f"cannot store {source}: {error.strerror or error}; free space or change --store"
             ) from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
 
     def get(self, digest: str, type: ArtifactType, label: str) -> Artifact:
         """The artifact of this digest, verified. Raises StoreError when it is missing or altered."""
@@ -185,7 +196,7 @@ class Store:
         )
         digest = hashlib.sha256(body.encode()).hexdigest()
         path = self.object_path(digest)
-        if not path.exists():
+        if not path.is_file() or path.read_bytes() != body.encode():
             write_atomic(path, body)
         return Evidence(evidence.name, evidence.type, evidence.payload, evidence.provenance, digest)
 
@@ -208,12 +219,24 @@ class Store:
         path = self.root / "cache" / f"{key}.json"
         if not path.is_file():
             return None
-        entry: Mapping[str, Any] = loads(path.read_text(), str(path))
-        digests = [*(o["digest"] for o in entry["outputs"].values()), *entry["evidence"]]
+        try:
+            entry: Mapping[str, Any] = loads(path.read_text(), str(path))
+            digests = [*(o["digest"] for o in entry["outputs"].values()), *entry["evidence"]]
+        except (HrmctlError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
+            raise StoreError(f"{path}: not a cache entry ({type(error).__name__}); delete it") from error
         return entry if all(self.object_path(d).exists() for d in digests) else None
 
     def remember(self, key: str, entry: Mapping[str, Any]) -> None:
         write_atomic(self.root / "cache" / f"{key}.json", canonical(entry))
+
+
+def _copy(source: Path, target: Path, move: bool) -> None:
+    if move:
+        os.replace(source, target)
+    elif source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copyfile(source, target)
 
 
 def _place(copy: Path, target: Path) -> None:

@@ -1,47 +1,62 @@
-"""The command line: one module for each group of commands; the work is done elsewhere."""
+"""The command line: one module for each group of commands; the work is done elsewhere.
+
+Only the module of the command that was asked for is imported; the others are names with a line of help.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
 
 import typer
-
-from hrmctl.errors import HrmctlError
 
 HELP = """Train, compress and evaluate small models, and prove every claim about them.
 
 No claim is recorded as true unless it was measured, and no check counts unless it has been seen to fail.
 """
 
+COMMANDS = {
+    "pipeline": ("pipeline", "Run a recipe: its stages, then its contracts."),
+    "check": ("check", "Evaluate contracts on the evidence of a run and append the verdicts to the ledger."),
+    "verify": ("check", "Check the ledger, and with --replay every verdict against the evidence in the store."),
+    "contracts": ("contracts", "Show, check and prove contracts."),
+    "ledger": ("ledger", "Show and verify the record of verdicts."),
+    "runs": ("runs", "Show runs."),
+    "report": ("runs", "The report of a run, from what the ledger says."),
+    "plugins": ("plugins", "Show installed plugins and make new ones."),
+    "doctor": ("doctor", "Show versions, hardware, the state of the plugins, the sandbox and the store."),
+}
+
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code; expected errors are printed as lines, surprises go to a log."""
     try:
-        app = build_app(argv)
-        result = app(args=list(argv), prog_name="hrmctl", standalone_mode=False)
+        result = build_app(argv)(args=list(argv), prog_name="hrmctl", standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except HrmctlError as error:
-        for problem in error.problems:
-            print(f"hrmctl: {problem}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("hrmctl: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"hrmctl: {stop or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        return _other(error)
+        return _failed(error)
 
 
-def _other(error: Exception) -> int:
-    """Usage errors of the command line's own parser, or a surprise."""
+def _failed(error: Exception) -> int:
+    """Expected errors, usage errors of the command line's own parser, or a surprise."""
+    from hrmctl.errors import HrmctlError
+
+    if isinstance(error, HrmctlError):
+        for problem in error.problems:
+            print(f"hrmctl: {problem}", file=sys.stderr)
+        return error.exit_code
     code = getattr(error, "exit_code", None)
-    if hasattr(error, "show") and code is not None:
-        error.show()
-        return 2
+    if hasattr(error, "format_message") and code is not None:
+        return _usage(error)
     if type(error).__name__ == "Exit" and code is not None:
         return int(code)
     if type(error).__name__ == "Abort":
@@ -51,18 +66,56 @@ def _other(error: Exception) -> int:
     return report_surprise(error)
 
 
-def build_app(argv: Sequence[str]) -> typer.Typer:
-    """All commands; a stage's options are made only when it is the stage that was asked for."""
-    from hrmctl.cli import check, contracts, doctor, ledger, pipeline, plugins, runs, stages
+def _usage(error: Any) -> int:
+    """A command line that cannot be understood, in one line; the help where nothing was asked."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return 2
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "hrmctl"
+    print(f"hrmctl: {error.format_message().rstrip('.')}; see {command} --help", file=sys.stderr)
+    return 2
 
+
+def build_app(argv: Sequence[str]) -> typer.Typer:
+    """The commands: in full the one that `argv` asks for (all of them for shell completion), by name the rest."""
     app = typer.Typer(
         name="hrmctl", help=HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
     )
     app.callback()(_root)
-    for module in (pipeline, check, contracts, ledger, runs, plugins, doctor):
-        module.register(app)
-    stages.register(app, argv)
+    wanted = argv[0] if argv else ""
+    everything = "_HRMCTL_COMPLETE" in os.environ
+    loaded = {module for name, (module, _) in COMMANDS.items() if everything or name == wanted}
+    for name, (module, summary) in COMMANDS.items():
+        if module not in loaded:
+            app.command(name, help=summary)(_stub(name))
+    for module in sorted(loaded):
+        import_module(f"hrmctl.cli.{module}").register(app)
+    if everything or wanted not in COMMANDS:
+        _register_stages(app, argv, everything)
     return app
+
+
+def _register_stages(app: typer.Typer, argv: Sequence[str], everything: bool) -> None:
+    """Stages by name from the index for plain help, from the plugins themselves for anything else."""
+    if everything or (argv and not argv[0].startswith("-")):
+        from hrmctl.cli import stages
+
+        stages.register(app, argv)
+        return
+    from hrmctl.cli.index import stage_commands
+
+    for name, summary in stage_commands().items():
+        app.command(name, help=summary)(_stub(name))
+
+
+def _stub(name: str) -> Callable[[], None]:
+    """A command that is only listed; the one that is called is always registered in full."""
+
+    def command() -> None:
+        raise RuntimeError(f"the command {name} was not loaded")
+
+    return command
 
 
 def _root(

@@ -193,19 +193,21 @@ def say(clause: Clause, lookup: Lookup) -> str:
     if clause.parts or clause.op in ("all", "any"):
         telling = [part for part in clause.parts if holds(part, lookup) == held] or clause.parts
         return " and ".join(say(part, lookup) for part in telling)
-    digits = 6
-    left = shown(lookup(clause.left), digits)
-    rights = [_right(right, lookup, digits) for right in clause.rights()]
+    left, rights = _shown_sides(clause, lookup, exact=False)
     if not held and any(right.endswith(left) for right in rights):
-        left, rights = shown(lookup(clause.left), 17), [_right(right, lookup, 17) for right in clause.rights()]
+        left, rights = _shown_sides(clause, lookup, exact=True)
     right = " and ".join(rights) if clause.op == "between" else ", ".join(rights)
     return f"{clause.left} {left} is {'' if held else 'not '}{SYMBOLS[clause.op]} {right}"
 
 
-def _right(right: Any, lookup: Lookup, digits: int) -> str:
-    return f"{right.path} {shown(lookup(right.path), digits)}" if isinstance(right, Ref) else shown(right, digits)
+def _shown_sides(clause: Clause, lookup: Lookup, exact: bool) -> tuple[str, list[str]]:
+    rights = [
+        f"{right.path} {shown(lookup(right.path), exact)}" if isinstance(right, Ref) else shown(right, exact)
+        for right in clause.rights()
+    ]
+    return shown(lookup(clause.left), exact), rights
 
 
-def shown(value: Value, digits: int = 6) -> str:
-    """A value for people."""
-    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+def shown(value: Value, exact: bool = False) -> str:
+    """A value for people: floats to six digits, or to all of them."""
+    return f"{value:.6g}" if isinstance(value, float) and not exact else str(value)

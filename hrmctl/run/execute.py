@@ -6,18 +6,18 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hrmctl.errors import HrmctlError
 from hrmctl.execution import Executor, Message, StageCall
 from hrmctl.machine import cores
-from hrmctl.model import Artifact, RunStarted, StageFinished, StageProgress, StageStarted, Tracker
+from hrmctl.model import Artifact, ArtifactType, RunStarted, StageFinished, StageProgress, StageStarted, Tracker
 from hrmctl.plugins import Catalog
-from hrmctl.recipe import FromPath, Plan, PlannedStage
+from hrmctl.recipe import FromPath, FromStage, Plan, PlannedStage
 from hrmctl.recipe.status import input_digests, stage_key, stage_versions
-from hrmctl.run.record import Record, read_lock
+from hrmctl.run.record import Record, file_name, read_lock
 from hrmctl.store import Store
 
 Listener = Callable[[Any], None]
@@ -69,7 +69,6 @@ class Run:
         run_id: str,
         options: RunOptions,
         listeners: Sequence[Listener] = (),
-        trackers: Sequence[Tracker] = (),
     ):
         self.plan = plan
         self.store = store
@@ -81,17 +80,26 @@ class Run:
         self._catalog = catalog
         self._versions = stage_versions(plan, catalog)
         self._listeners = listeners
-        self._trackers = list(trackers)
+        self._trackers: list[Tracker] = []
+        self._local: dict[Path, Artifact] = {}
         self._before = self._previous()
         self._stopping = False
+
+    def mirror(self, makers: Sequence[Callable[[str, Path], Tracker]]) -> None:
+        """Mirror the metrics in trackers; one that cannot start is warned about."""
+        for make in makers:
+            try:
+                self._trackers.append(make(self.id, self.record.folder))
+            except Exception as error:
+                warnings.warn(f"tracker did not start: {type(error).__name__}: {error}", stacklevel=1)
 
     # --- the loop ------------------------------------------------------------------------------
 
     def execute(self, executor: Executor) -> None:
         """Run every stage that can run. KeyboardInterrupt passes through after the workers were stopped."""
-        self._announce(RunStarted(self.id, str(self.plan.recipe.path), self.record.folder, [*self.states]))
-        self._write_lock("running")
         try:
+            self._announce(RunStarted(self.id, str(self.plan.recipe.path), self.record.folder, [*self.states]))
+            self._write_lock("running")
             while not all(state.ended for state in self.states.values()):
                 self._settle(executor)
                 if self._running():
@@ -146,16 +154,29 @@ class Run:
 
     def _begin(self, stage: PlannedStage, executor: Executor) -> None:
         state = self.states[stage.id]
+        absent = self._absent(stage)
+        if absent:
+            return self._end(stage, "blocked", absent)
         if not state.key:
             state.key = self._key(stage)
+        if any(self.states[s.id].key == state.key for s in self._running()):
+            return None  # The very same work is being done; take its result from the cache.
         entry = None if stage.id in self.options.force else self.store.cached(state.key)
         if entry is not None:
             self._announce(StageStarted(self.id, stage.id, stage.spec.name, cached=True))
             self._finish(stage, "cached", entry)
+            self.store.drop_scratch(state.key)
         elif self._fits(stage):
             state.status, state.started = "running", time.monotonic()
             self._announce(StageStarted(self.id, stage.id, stage.spec.name, cached=False))
             executor.start(self._call(stage))
+        return None
+
+    def _absent(self, stage: PlannedStage) -> str:
+        """An optional output that this stage takes and that its parent did not give, in words."""
+        sources = [s for given in stage.inputs.values() for s in given if isinstance(s, FromStage)]
+        missing = [s for s in sources if s.output not in self.states[s.stage].outputs]
+        return f"{missing[0].stage} gave no '{missing[0].output}'" if missing else ""
 
     def _fits(self, stage: PlannedStage) -> bool:
         """Whether the machine's budget has room; a stage that measures time has the machine to itself."""
@@ -234,12 +255,18 @@ class Run:
         for name, sources in stage.inputs.items():
             kind = stage.spec.inputs[name].type
             result[name] = [
-                self.store.put(source.path, kind, source.path.name)
+                self._from_path(source.path, kind)
                 if isinstance(source, FromPath)
                 else self.states[source.stage].outputs[source.output]
                 for source in sources
             ]
         return result
+
+    def _from_path(self, path: Path, kind: ArtifactType) -> Artifact:
+        """A local input, read once in a run; the user may give a link to it."""
+        if path not in self._local:
+            self._local[path] = self.store.put(path.resolve(), kind, path.name)
+        return replace(self._local[path], type=kind)
 
     def _key(self, stage: PlannedStage) -> str:
         return stage_key(stage, self._versions[stage.id], input_digests(self._artifacts(stage)))
@@ -264,7 +291,7 @@ class Run:
         )
 
     def _log(self, stage: PlannedStage) -> Path:
-        return self.record.folder / "logs" / f"{stage.id.replace('/', '_')}.log"
+        return self.record.folder / "logs" / f"{file_name(stage.id)}.log"
 
     def _previous(self) -> Mapping[str, Any]:
         """The lock of the run that is being resumed, empty for a new one."""
@@ -342,10 +369,11 @@ def announce(catalog: Catalog, listeners: Sequence[Listener], event: Any) -> Non
     hook = getattr(catalog.manager.hook, _HOOKS[type(event).__name__])
     for implementation in hook.get_hookimpls():
         try:
-            implementation.function(event)
-        except Exception as error:
+            implementation.function(*([event] if implementation.argnames else []))
+        except (Exception, SystemExit) as error:
             name = implementation.plugin_name
-            warnings.warn(f"plugin {name} failed on {type(event).__name__}: {error}", stacklevel=1)
+            fault = f"{type(error).__name__}: {error}"
+            warnings.warn(f"plugin {name} failed on {type(event).__name__}: {fault}", stacklevel=1)
 
 
 def plain_params(stage: PlannedStage) -> dict[str, Any]:

@@ -73,15 +73,8 @@ def run_pipeline(
         store.run_folder(options.resume)
     with store.lock("run"):
         run_id = options.resume or new_run_id(plan.recipe.entry.name)
-        run = Run(
-            plan,
-            store,
-            catalog,
-            run_id,
-            _run_options(plan, options),
-            [listener],
-            [make(run_id, store.runs / run_id) for make in trackers],
-        )
+        run = Run(plan, store, catalog, run_id, _run_options(plan, options), [listener])
+        run.mirror(trackers)
         return _execute(run, claims, catalog, options, listener, executor)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from typing import Any
 import yaml
 
 from hrmctl.errors import StoreError
-from hrmctl.jsonio import canonical, loads, to_json, write_atomic
+from hrmctl.jsonio import canonical, digest_of, loads, to_json, write_atomic
 from hrmctl.model import Evidence
 
 LOCK_VERSION = 1
@@ -30,7 +31,10 @@ class Record:
     def __init__(self, folder: Path):
         self.folder = folder
         self.started = now()
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot create {folder}: {error.strerror or error}; choose another --store") from error
         for name in ("events.jsonl", "metrics.jsonl"):
             _mend(folder / name)
         self._last_step = {row["stage"]: row["step"] for row in metric_rows(folder)}
@@ -62,7 +66,7 @@ class Record:
 
     def evidence(self, stage: str, evidence: Evidence) -> None:
         """Copy one piece of evidence beside the run for people to read."""
-        name = f"{stage}.{evidence.name}.{evidence.digest[:12]}.json".replace("/", "_")
+        name = f"{file_name(stage)}.{file_name(evidence.name)}.{evidence.digest[:12]}.json"
         if not (self.folder / "evidence" / name).exists():
             body = {
                 "digest": evidence.digest,
@@ -79,6 +83,14 @@ class Record:
                 stream.write(json.dumps(row, default=str) + "\n")
         except OSError as error:
             raise StoreError(f"cannot write {self.folder / name}: {error.strerror}; free space and resume") from error
+
+
+def file_name(text: str, limit: int = 100) -> str:
+    """`text` as part of a file's name: without separators, and short; what is cut is told apart by its digest."""
+    safe = re.sub(r"[^\w.,=\[\]+-]", "_", text, flags=re.ASCII)
+    if safe == text and len(text) <= limit:
+        return text
+    return f"{safe[: limit - 9]}-{digest_of(text)[:8]}"
 
 
 def _mend(path: Path) -> None:

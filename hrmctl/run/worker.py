@@ -9,6 +9,7 @@ import errno
 import fcntl
 import json
 import logging
+import math
 import os
 import random
 import signal
@@ -22,9 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from hrmctl.errors import HrmctlError
+from hrmctl.errors import HrmctlError, StageError
 from hrmctl.execution import StageCall
-from hrmctl.jsonio import digest_of
+from hrmctl.jsonio import canonical, digest_of
 from hrmctl.machine import hardware, tools
 from hrmctl.model import Artifact, Cancelled, Evidence, Observation, Output, Provenance, StageResult, StageSpec
 from hrmctl.plugins import catalog
@@ -33,6 +34,7 @@ from hrmctl.schema import decode_or_raise
 from hrmctl.store import Store
 from hrmctl.yamlio import Node
 
+_COLUMNS = {"stage", "step", "total", "time"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
@@ -53,21 +55,27 @@ class WorkerContext:
         self.rng = random.Random(self.seed)
 
     def progress(self, done: int, total: int, **metrics: float) -> None:
-        send(self.channel, "progress", done=done, total=total, metrics={k: float(v) for k, v in metrics.items()})
+        reserved = _COLUMNS & metrics.keys()
+        if reserved:
+            raise StageError(f"'{min(reserved)}' is a column of metrics.jsonl; give the metric another name")
+        numbers = {name: float(value) for name, value in metrics.items()}
+        known = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        send(self.channel, "progress", done=int(done), total=int(total), metrics=known)
         if self.cancelled:
             raise Cancelled
 
 
 def send(channel: TextIO, kind: str, **data: Any) -> None:
-    """Write one message; NaN becomes null, since JSON has none."""
-    text = json.dumps({"kind": kind, **data}, default=str)
-    channel.write(text.replace("NaN", "null").replace("-Infinity", "null").replace("Infinity", "null") + "\n")
+    """Write one message."""
+    channel.write(json.dumps({"kind": kind, **data}, default=str, allow_nan=False) + "\n")
     channel.flush()
 
 
 def main(call_path: str, descriptor: int, parent: int) -> int:
     """Run the call and report how it ended; the exit status only says whether it was reported."""
     _die_with(parent)
+    # A program that the stage starts must not keep the channel open after the stage has died.
+    os.set_inheritable(descriptor, False)
     channel = os.fdopen(descriptor, "w")
     call = StageCall(**json.loads(Path(call_path).read_text()))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
@@ -138,10 +146,7 @@ def _inputs(call: StageCall, spec: StageSpec, store: Store) -> dict[str, Any]:
 
 
 def _finish(call: StageCall, spec: StageSpec, store: Store, result: StageResult, started: str, channel: TextIO) -> None:
-    missing = [n for n, o in spec.outputs.items() if not o.optional and n not in result.artifacts]
-    extra = [n for n in result.artifacts if n not in spec.outputs]
-    if missing or extra:
-        raise HrmctlError(f"stage {spec.name} broke its word: missing outputs {missing}, undeclared outputs {extra}")
+    _check_word(spec, result)
     ended = _now()
     stored = {n: store.put(o.path, spec.outputs[n].type, o.label) for n, o in result.artifacts.items()}
     evidence = [
@@ -157,6 +162,23 @@ def _finish(call: StageCall, spec: StageSpec, store: Store, result: StageResult,
     }
     store.remember(call.key, entry)
     send(channel, "finished", **entry)
+
+
+def _check_word(spec: StageSpec, result: Any) -> None:
+    if not isinstance(result, StageResult):
+        raise StageError(f"stage {spec.name} broke its word: it returned {type(result).__name__}, not StageResult")
+    missing = [n for n, o in spec.outputs.items() if not o.optional and n not in result.artifacts]
+    extra = [n for n in result.artifacts if n not in spec.outputs]
+    if missing or extra:
+        raise StageError(f"stage {spec.name} broke its word: missing outputs {missing}, undeclared outputs {extra}")
+    for name, output in result.artifacts.items():
+        if not output.path.exists():
+            raise StageError(f"stage {spec.name} broke its word: there is no {output.path} for its output '{name}'")
+    for seen in result.evidence:
+        try:
+            canonical(seen.payload)
+        except HrmctlError as error:
+            raise HrmctlError(f"evidence '{seen.name}' is {error}; report finite numbers or leave it out") from error
 
 
 def _evidence(
@@ -193,7 +215,7 @@ def _subject(what: Artifact | Output, outputs: Mapping[str, Output], stored: Map
     for name, output in outputs.items():
         if output == what:
             return stored[name]
-    raise HrmctlError(f"evidence is about {what.label}, which is no output of the stage")
+    raise StageError(f"evidence is about {what.label}, which is no output of the stage")
 
 
 def _now() -> str:
