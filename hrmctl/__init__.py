@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hrmctl.errors import HrmctlError, InputError, MeasureError, Problem, StageError, Undecidable
+    from hrmctl.events import (
+        RunFinished,
+        RunReport,
+        RunStarted,
+        StageFinished,
+        StageProgress,
+        StageStarted,
+        VerdictReached,
+    )
     from hrmctl.hookspecs import hookimpl
     from hrmctl.model import (
         ArchitectureSpec,
@@ -29,19 +38,12 @@ if TYPE_CHECKING:
         OutputSpec,
         Provenance,
         ReporterSpec,
-        RunFinished,
-        RunReport,
-        RunStarted,
-        StageFinished,
         StageInputs,
-        StageProgress,
         StageResult,
         StageSpec,
-        StageStarted,
         Tracker,
         TrackerSpec,
         Verdict,
-        VerdictReached,
     )
 
 __version__ = "0.1.0"
@@ -88,11 +90,23 @@ __all__ = [
     "hookimpl",
 ]
 
-_ERRORS = ("HrmctlError", "InputError", "MeasureError", "Problem", "StageError", "Undecidable")
+_HOME = {
+    "errors": ("HrmctlError", "InputError", "MeasureError", "Problem", "StageError", "Undecidable"),
+    "events": (
+        "RunFinished",
+        "RunReport",
+        "RunStarted",
+        "StageFinished",
+        "StageProgress",
+        "StageStarted",
+        "VerdictReached",
+    ),
+    "hookspecs": ("hookimpl",),
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'hrmctl' has no attribute '{name}'")
-    module = "errors" if name in _ERRORS else "hookspecs" if name == "hookimpl" else "model"
+    module = next((home for home, names in _HOME.items() if name in names), "model")
     return getattr(import_module(f"hrmctl.{module}"), name)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import pluggy
 
+from hrmctl.events import RunFinished, RunStarted, StageFinished, StageProgress, StageStarted, VerdictReached
 from hrmctl.model import (
     ArchitectureSpec,
     DatasetSpec,
@@ -18,14 +19,8 @@ from hrmctl.model import (
     ExecutorSpec,
     MeasureSpec,
     ReporterSpec,
-    RunFinished,
-    RunStarted,
-    StageFinished,
-    StageProgress,
     StageSpec,
-    StageStarted,
     TrackerSpec,
-    VerdictReached,
 )
 
 PROJECT = "hrmctl"

@@ -13,8 +13,9 @@ import hashlib
 import logging
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,7 +64,7 @@ def verify(path: Path) -> list[Problem]:
         lines, tail, problems = _read(path)
     except HrmctlError as error:
         return list(error.problems)
-    problems = problems or _chain_faults(path, lines)
+    problems = problems or _chain(path, lines)[1]
     if tail:
         text = f"{tail} bytes after the last committed row: an append that was interrupted, or that hrmctl did not make"
         problems.append(Problem(text, str(path), len(lines) + 1, 1, "the next check removes them"))
@@ -108,12 +109,15 @@ def _head(path: Path) -> Row | None:
     return head
 
 
-def _chain_faults(path: Path, lines: Sequence[str]) -> list[Problem]:
+def _chain(path: Path, lines: Sequence[str]) -> tuple[list[Row], list[Problem]]:
+    """The rows, and every place where the chain is broken."""
     problems: list[Problem] = []
+    found: list[Row] = []
     prev, expected = GENESIS, 1
     seen: dict[tuple[Any, ...], int] = {}
     for number, line in enumerate(lines, 1):
         row, fault = _parse(line)
+        found.append(row)
         fault = fault or _link_fault(row, prev, expected) or _twice(row, seen, number)
         if fault:
             problems.append(Problem(fault, str(path), number, 1))
@@ -122,7 +126,7 @@ def _chain_faults(path: Path, lines: Sequence[str]) -> list[Problem]:
     if (prev, expected - 1) != (head["hash"], head["seq"]):
         text = f"the head record names row {head['seq']}, the ledger ends with row {expected - 1}"
         problems.append(Problem(f"{text} or another hash", str(head_path(path))))
-    return problems
+    return found, problems
 
 
 def _int(value: Any, default: int) -> int:
@@ -188,8 +192,8 @@ def append(path: Path, check: str, judgements: Sequence[Judgement], *, time: str
 
 
 def _refuse_twice(judgements: Sequence[Judgement]) -> None:
-    names = [judgement.obligation for judgement in judgements]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    names = Counter(judgement.obligation for judgement in judgements)
+    twice = sorted(name for name, times in names.items() if times > 1)
     if twice:
         raise InputError(f"two verdicts for {twice[0]} in one check; give each obligation once")
 
@@ -197,15 +201,15 @@ def _refuse_twice(judgements: Sequence[Judgement]) -> None:
 def _committed(path: Path) -> list[Row]:
     """All rows of a ledger in order; prepares the head of a new one, and notes an interrupted append."""
     lines, tail, problems = _read(path)
-    problems = problems or _chain_faults(path, lines)
-    if problems:
+    found, broken = _chain(path, lines) if not problems else ([], problems)
+    if broken:
         remedy = "nothing was appended; see `hrmctl ledger verify`"
-        raise StoreError(*problems, Problem("the ledger was tampered with", str(path), remedy=remedy))
+        raise StoreError(*broken, Problem("the ledger was tampered with", str(path), remedy=remedy))
     if not head_path(path).exists():
         write_atomic(head_path(path), canonical(_EMPTY) + "\n")
     if tail:
         _log.warning("%s: removed %d bytes of an append that was interrupted", path, tail)
-    return [loads(line) for line in lines]
+    return found
 
 
 def _chained(head: Row, check: str, judgements: Sequence[Judgement], time: str) -> Iterator[Row]:
@@ -227,6 +231,8 @@ def _write(path: Path, offset: int, raw: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
+        with suppress(OSError):
+            os.truncate(path, offset)
         raise StoreError(f"cannot append to {path}: {error.strerror or error}; nothing was recorded") from error
 
 

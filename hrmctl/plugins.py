@@ -39,7 +39,10 @@ from hrmctl.yamlio import suggest
 GROUP = "hrmctl"
 LOCAL_FILE = "hrmctl_plugins.py"
 COMMANDS = frozenset(
-    "check compare contracts dashboard doctor forecast ledger pipeline plugins power report runs score verify".split()
+    {
+        *("check", "compare", "contracts", "dashboard", "doctor", "forecast", "ledger", "pipeline", "plugins"),
+        *("power", "report", "runs", "score", "verify"),
+    }
 )
 
 
@@ -148,8 +151,9 @@ def _register(manager: pluggy.PluginManager, plugin: Plugin) -> Plugin:
     try:
         manager.register(plugin.module, plugin.name)
         manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        manager.unregister(plugin.module)
+    except (pluggy.PluginValidationError, ValueError) as error:
+        if manager.get_plugin(plugin.name) is plugin.module:
+            manager.unregister(plugin.module)
         return _broken(plugin, str(error))
     return plugin
 

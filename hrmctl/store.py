@@ -69,7 +69,7 @@ class Store:
     def run_folder(self, run: str) -> Path:
         """The folder of a run. Raises StoreError when the store has none of that name."""
         folder = self.runs / run
-        if "/" in run or run.startswith(".") or not folder.is_dir():
+        if not run or "/" in run or run.startswith(".") or not folder.is_dir():
             known = [p.name for p in sorted(self.runs.glob("*"))][-3:]
             raise StoreError(f"no run '{run}' in {self.root}; latest: {', '.join(known) or 'none'}")
         return folder

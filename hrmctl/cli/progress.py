@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from hrmctl.cli.common import say
-from hrmctl.model import RunStarted, StageFinished, StageProgress, StageStarted
+from hrmctl.events import RunStarted, StageFinished, StageProgress, StageStarted
 
 PLAIN_SECONDS = 10.0
 _MARKS = {"done": "done", "cached": "cached", "failed": "FAILED", "blocked": "BLOCKED", "cancelled": "stopped"}
@@ -63,14 +63,14 @@ class Bars:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        rate = TextColumn("{task.fields[rate]}")
+        rate = TextColumn("{task.fields[rate]}", markup=False)
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             rate,
             TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}"),
+            TextColumn("{task.fields[metrics]}", markup=False),
             console=Console(stderr=True),
             transient=True,
         )

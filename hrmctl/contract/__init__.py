@@ -1,10 +1,21 @@
 """Contracts: falsifiable claims that are parsed, proven able to fail, bound to evidence and judged."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 from hrmctl.contract.evaluate import Outcome, judge
 from hrmctl.contract.gate import Gate, check_gate, prove_gate
 from hrmctl.contract.load import load_contracts, load_one, parse_text
-from hrmctl.contract.prove import Proof
+from hrmctl.contract.prove import Proof, prove
 from hrmctl.contract.spec import Contract
+from hrmctl.model import MeasureSpec
+
+
+def proof_of(item: Contract | Gate, measures: Mapping[str, MeasureSpec]) -> Proof:
+    """The proof of a contract or a gate."""
+    return prove_gate(item) if isinstance(item, Gate) else prove(item, measures)
+
 
 __all__ = [
     "Contract",
@@ -16,5 +27,6 @@ __all__ = [
     "load_contracts",
     "load_one",
     "parse_text",
+    "proof_of",
     "prove_gate",
 ]

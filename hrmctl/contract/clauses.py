@@ -24,7 +24,7 @@ class ClauseDoc:
 
     id: Annotated[str, doc("name by which controls and verdicts refer to it")] = ""
     left: Annotated[str, doc("path measure.field")] = ""
-    op: Annotated[Literal["eq", "ne", "lt", "le", "gt", "ge", "between", "in", ""], doc("how to compare")] = ""
+    op: Annotated[Literal["eq", "ne", "lt", "le", "gt", "ge", "between", "in"] | None, doc("how to compare")] = None
     right: Annotated[Node | None, doc("literal, path, or list of them")] = None
     all: Annotated[tuple[Node, ...], doc("every one must hold")] = ()
     any: Annotated[tuple[Node, ...], doc("at least one must hold")] = ()
@@ -113,8 +113,8 @@ class ClauseReader:
             self.problems.append(node.problem(f"missing key '{lacking}'", "a comparison has left, op and right"))
             return Clause("eq", id=head.id)
         self.path(left)
-        value = self.right(right, head.op)
-        return Clause(head.op, head.id, head.left, value, otherwise=otherwise, place=node)
+        op = str(head.op)
+        return Clause(op, head.id, head.left, self.right(right, op), otherwise=otherwise, place=node)
 
 
 def _text(node: Node, key: str) -> str:

@@ -193,19 +193,12 @@ def say(clause: Clause, lookup: Lookup) -> str:
     if clause.parts or clause.op in ("all", "any"):
         telling = [part for part in clause.parts if holds(part, lookup) == held] or clause.parts
         return " and ".join(say(part, lookup) for part in telling)
-    left, rights = _shown_sides(clause, lookup, exact=False)
-    if not held and any(right.endswith(left) for right in rights):
-        left, rights = _shown_sides(clause, lookup, exact=True)
-    right = " and ".join(rights) if clause.op == "between" else ", ".join(rights)
-    return f"{clause.left} {left} is {'' if held else 'not '}{SYMBOLS[clause.op]} {right}"
-
-
-def _shown_sides(clause: Clause, lookup: Lookup, exact: bool) -> tuple[str, list[str]]:
-    rights = [
-        f"{right.path} {shown(lookup(right.path), exact)}" if isinstance(right, Ref) else shown(right, exact)
-        for right in clause.rights()
-    ]
-    return shown(lookup(clause.left), exact), rights
+    left, rights = lookup(clause.left), [lookup(r.path) if isinstance(r, Ref) else r for r in clause.rights()]
+    exact = any(left != right and shown(left) == shown(right) for right in rights)
+    names = [f"{r.path} " if isinstance(r, Ref) else "" for r in clause.rights()]
+    texts = [name + shown(right, exact) for name, right in zip(names, rights, strict=True)]
+    text = " and ".join(texts) if clause.op == "between" else ", ".join(texts)
+    return f"{clause.left} {shown(left, exact)} is {'' if held else 'not '}{SYMBOLS[clause.op]} {text}"
 
 
 def shown(value: Value, exact: bool = False) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice, repeat
 from typing import Any
+
+MOST_SAMPLES = 1_000_000
 
 
 def expand(kind: str, data: Any) -> Mapping[str, Any]:
@@ -41,7 +44,9 @@ def _samples(data: Mapping[str, Any]) -> Mapping[str, Any]:
         if passed > n:
             raise ValueError(f"passed is {passed} of n = {n}")
         runs = [[passed, samples], [n - passed, 0]]
-    counts = list(_run_lengths(runs))
+    counts = list(islice(_run_lengths(runs), MOST_SAMPLES // samples + 1))
+    if len(counts) * samples > MOST_SAMPLES:
+        raise ValueError(f"an example has at most {MOST_SAMPLES:,} samples")
     distinct = data.get("distinct", True)
     different = {True: samples, False: 1}[distinct] if isinstance(distinct, bool) else _whole(data, "distinct", 1)
     problems = [_problem(index, c, samples, different) for index, c in enumerate(counts)]
@@ -52,7 +57,7 @@ def _run_lengths(runs: Any) -> Iterator[int]:
     for run in runs if isinstance(runs, (list, tuple)) else [None]:
         if not isinstance(run, (list, tuple)) or len(run) != 2 or not all(type(n) is int and n >= 0 for n in run):
             raise ValueError("runs must be a list of [number of problems, passes of each]")
-        yield from [run[1]] * run[0]
+        yield from repeat(run[1], run[0])
 
 
 def _problem(index: int, c: int, samples: int, different: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,7 @@ from annotated_types import MinLen
 
 from hrmctl.contract.clauses import ID, NAME, ClauseReader, check_id, check_name, items, section
 from hrmctl.contract.evaluate import Outcome, holds, say
-from hrmctl.contract.prove import ControlResult, Proof, Survivor
+from hrmctl.contract.prove import ControlResult, Proof, Survivor, mutants
 from hrmctl.contract.spec import Clause
 from hrmctl.errors import InputError, Problem
 from hrmctl.jsonio import document_digest
@@ -240,14 +240,13 @@ def decide_gate(gate: Gate, verdicts: Mapping[str, str], rules: Sequence[Rule] |
 
 
 def prove_gate(gate: Gate) -> Proof:
-    """Run every control; delete each rule, and invert each condition and each part of one."""
+    """Run every control; delete each rule, and break each condition and each part of one."""
     base = [decide_gate(gate, control.data) for control in gate.controls]
     results = tuple(
         ControlResult(c.expect, c.because, "", replace(outcome, verdict=name), c.place)  # type: ignore[arg-type]
         for c, (name, outcome) in zip(gate.controls, base, strict=True)
     )
-    survivors = []
-    tables = list(_mutants(gate))
+    survivors, tables = [], list(_mutants(gate))
     for kind, rule, rules in tables:
         found = [decide_gate(gate, control.data, rules) for control in gate.controls]
         if all((a, x.because) == (b, y.because) for (a, x), (b, y) in zip(found, base, strict=True)):
@@ -257,29 +256,15 @@ def prove_gate(gate: Gate) -> Proof:
     return Proof(gate.id, results, len(tables), tuple(survivors))
 
 
-def _mutants(gate: Gate) -> list[tuple[str, Rule, tuple[Rule, ...]]]:
-    result: list[tuple[str, Rule, tuple[Rule, ...]]] = []
+def _mutants(gate: Gate) -> Iterator[tuple[str, Rule, tuple[Rule, ...]]]:
     for index, rule in enumerate(gate.rules):
         before, after = gate.rules[:index], gate.rules[index + 1 :]
-        result.append(("deleted", rule, (*before, *after)))
-        if rule.when is not None:
-            changed = (_inverted(rule.when, number) for number in range(len(list(rule.when.walk()))))
-            result += [("inverted", rule, (*before, replace(rule, when=when), *after)) for when in changed]
-    return result
-
-
-def _inverted(clause: Clause, number: int) -> Clause:
-    """`clause` with the part that comes as `number` in walking order negated."""
-    if number == 0:
-        return Clause("not", parts=(clause,))
-    number -= 1
-    for index, part in enumerate(clause.parts):
-        size = len(list(part.walk()))
-        if number < size:
-            changed = (*clause.parts[:index], _inverted(part, number), *clause.parts[index + 1 :])
-            return replace(clause, parts=changed)
-        number -= size
-    raise IndexError(number)
+        yield "deleted", rule, (*before, *after)
+        for mutant in mutants((rule.when,), ()) if rule.when else ():
+            changed = mutant.attempts[0]
+            if changed and not mutant.kind.startswith("given else"):
+                part = f" {mutant.clause.left} {mutant.clause.op}".rstrip()
+                yield f"{mutant.kind} at{part}", rule, (*before, replace(rule, when=changed[0]), *after)
 
 
 def check_gate(gate: Gate, judgements: Sequence[Judgement], run: str = "", profile: str = "") -> Judgement:

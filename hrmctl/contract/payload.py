@@ -70,8 +70,11 @@ def _problem(problem: Any, samples: Any, seen: set[str]) -> Iterator[str]:
         yield f"problem {name} says {c!r} of {n!r} passed"
     if samples is not None and n != samples:
         yield f"problem {name} has {n} samples, not {samples}"
-    outcomes = problem.get("outcomes")
-    if outcomes is not None and (len(_items(outcomes)) != n or _items(outcomes).count("passed") != c):
+    for key in ("outcomes", "completions"):
+        texts = _items(problem.get(key))
+        if key in problem and (len(texts) != n or not all(isinstance(text, str) for text in texts)):
+            yield f"problem {name} has {n} samples, and its {key} are not as many texts"
+    if "outcomes" in problem and _items(problem["outcomes"]).count("passed") != c:
         yield f"problem {name} says {c} of {n} passed, its outcomes say otherwise"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -70,7 +72,7 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     _require_kind(root)
     root = _substitute_vars(root)
     entry = decode_or_raise(root, RecipeEntry)
-    problems = [*_bad_names(root)]
+    problems = [*_bad_names(root), *_not_finite(root)]
     contracts = _find(root, "contracts", path.parent, problems)
     hypotheses = _find(root, "hypotheses", path.parent, problems)
     both = set(contracts) & set(hypotheses)
@@ -90,6 +92,9 @@ def _require_kind(root: Node) -> None:
 
 def _bad_names(root: Node) -> list[Problem]:
     found = []
+    title = root.value["name"]
+    if not NAME.match(title.value):
+        found.append(title.problem(f"'{title.value}' is not a name", "letters, digits, - and _; first a letter"))
     for section in ("stages", "vars"):
         node = root.get(section)
         for name in node.value if node else ():
@@ -102,6 +107,13 @@ def _bad_names(root: Node) -> list[Problem]:
     if stages is not None and "vars" in stages.value:
         found.append(stages.key_problem("vars", "'vars' cannot be the name of a stage"))
     return found
+
+
+def _not_finite(node: Node) -> list[Problem]:
+    if isinstance(node.value, float) and not math.isfinite(node.value):
+        return [node.problem(f"{node.value} is not a number that a recipe can hold", "write a finite number")]
+    inside = node.value.values() if isinstance(node.value, dict) else node.value
+    return [p for child in inside for p in _not_finite(child)] if isinstance(node.value, (dict, list)) else []
 
 
 # --- --set ----------------------------------------------------------------------------------------
@@ -198,10 +210,14 @@ def _find(root: Node, key: str, folder: Path, problems: list[Problem]) -> list[P
 
 
 def _matches(pattern: str, folder: Path) -> list[Path]:
-    for base in contract_folders(folder):
-        found = sorted(p for p in base.glob(pattern.lstrip("/")) if p.is_file())
-        if found:
-            return found
+    path = Path(pattern)
+    bases = [Path(path.anchor)] if path.is_absolute() else contract_folders(folder)
+    for base in bases:
+        # What is no pattern at all (empty, `**x`) matches nothing.
+        with suppress(ValueError, NotImplementedError, OSError):
+            found = sorted(p for p in base.glob(pattern.removeprefix(path.anchor)) if p.is_file())
+            if found:
+                return found
     return []
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import annotated_types as at
 
 from hrmctl.errors import InputError, Problem
 from hrmctl.model import InputSpec, StageSpec
 from hrmctl.plugins import Catalog
 from hrmctl.recipe.parse import REFERENCE, Recipe, StageEntry
-from hrmctl.schema import decode, fields_of
+from hrmctl.schema import decode, decode_value, fields_of
 from hrmctl.yamlio import Node, suggest
 
 _EDGE = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)(?:\[([^\[\]]*)\])?\.([A-Za-z][A-Za-z0-9_-]*)\Z")
@@ -118,6 +123,8 @@ def make_plan(recipe: Recipe, catalog: Catalog) -> Plan:
     good = {name: draft for name, draft in drafts.items() if draft is not None}
     for draft in good.values():
         _check_edges(draft, drafts, good, problems)
+    if problems:
+        _check_parameters(good.values(), problems)
     order = _order(good, problems) if not problems else []
     planned: dict[str, list[PlannedStage]] = {}
     for name in order:
@@ -137,7 +144,7 @@ def _draft(recipe: Recipe, name: str, node: Node, catalog: Catalog, problems: li
         uses = node.value["uses"]
         problems.append(uses.problem(f"unknown stage '{entry.uses}'", catalog.unknown(entry.uses, catalog.stages)))
         return None
-    given = entry.with_
+    given = entry.with_ if node.get("with") else replace(node, value={}, keys={})
     if not isinstance(given.value, dict):
         problems.append(given.problem("'with' must be a mapping"))
         return None
@@ -149,9 +156,28 @@ def _draft(recipe: Recipe, name: str, node: Node, catalog: Catalog, problems: li
                 given.key_problem(key, f"{entry.uses} has no parameter or input '{key}'", suggest(key, known))
             )
     keep = {key: value for key, value in given.value.items() if key in params}
+    for key, value in [*keep.items(), *entry.matrix.items()]:
+        problems.extend(_stray_references(key, value))
     inputs = {k: _sources(recipe, k, s, given, problems) for k, s in spec.inputs.items()}
-    place = given if given.line else node
-    return _Draft(name, node, entry, spec, replace(place, value=keep, keys=given.keys), inputs)
+    return _Draft(name, node, entry, spec, replace(given, value=keep), inputs)
+
+
+def _stray_references(key: str, node: Node) -> list[Problem]:
+    """References where none is resolved: only an input takes an artifact."""
+    if isinstance(node.value, str) and REFERENCE.search(node.value):
+        fault = f"'{key}' is a parameter and takes no reference, but says '{node.value}'"
+        return [node.problem(fault, "only ${vars.name} can stand here")]
+    inside = node.value.values() if isinstance(node.value, dict) else node.value
+    if not isinstance(node.value, (dict, list)):
+        return []
+    return [problem for child in inside for problem in _stray_references(key, child)]
+
+
+def _check_parameters(drafts: Iterable[_Draft], problems: list[Problem]) -> None:
+    """Check parameters although the plan cannot be laid out, so that every fault is told at once."""
+    for draft in drafts:
+        first = {axis: values[0] for axis, values in _own_axes(draft, problems).items() if axis != "seed"}
+        decode(replace(draft.params, value={**draft.params.value, **first}), draft.spec.params, problems)
 
 
 def _sources(
@@ -183,9 +209,11 @@ def _source(recipe: Recipe, key: str, node: Node, problems: list[Problem]) -> _R
             return None
         return _Reference(edge[1], edge[2], edge[3], node)
     for base in (recipe.path.parent, Path()):
-        path = base / Path(node.value).expanduser()
-        if path.exists():
-            return FromPath(path)
+        # What cannot be a path (`~nobody`, a name too long) is no file either.
+        with suppress(OSError, ValueError, RuntimeError):
+            path = base / Path(node.value).expanduser()
+            if path.is_file() or path.is_dir():
+                return FromPath(path)
     problems.append(node.problem(f"input '{key}': no file or folder '{node.value}'", "write a path or ${stage.output}"))
     return None
 
@@ -193,9 +221,10 @@ def _source(recipe: Recipe, key: str, node: Node, problems: list[Problem]) -> _R
 def _check_edges(
     draft: _Draft, all_drafts: Mapping[str, _Draft | None], good: Mapping[str, _Draft], problems: list[Problem]
 ) -> None:
-    for name in draft.entry.after:
-        if name not in all_drafts:
-            problems.append(draft.node.problem(f"after: no stage '{name}'", suggest(name, all_drafts)))
+    after = draft.node.get("after")
+    for item in after.value if after else ():
+        if item.value not in all_drafts:
+            problems.append(item.problem(f"after: no stage '{item.value}'", suggest(item.value, all_drafts)))
     for key, sources in draft.inputs.items():
         for source in sources:
             if isinstance(source, _Reference):
@@ -224,16 +253,17 @@ def _bad_edge(
 def _order(drafts: Mapping[str, _Draft], problems: list[Problem]) -> list[str]:
     """Kahn's algorithm in the order of the file; what is left over lies on a cycle or behind one."""
     parents = {name: _parents(draft) for name, draft in drafts.items()}
-    order: list[str] = []
-    while ready := [n for n in drafts if n not in order and parents[n] <= set(order)]:
-        order.extend(ready)
-    rest = [n for n in drafts if n not in order]
+    order: dict[str, None] = {}
+    rest = list(drafts)
+    while ready := [n for n in rest if parents[n] <= order.keys()]:
+        order |= dict.fromkeys(ready)
+        rest = [n for n in rest if n not in order]
     if rest:
         cycle = _cycle(rest, parents)
         node = drafts[cycle[0]].node
         problems.append(node.problem(f"stages form a cycle: {' → '.join([*cycle, cycle[0]])}", "remove one reference"))
         return []
-    return order
+    return list(order)
 
 
 def _parents(draft: _Draft) -> set[str]:
@@ -257,17 +287,25 @@ def _cells(
     recipe: Recipe, draft: _Draft, planned: Mapping[str, list[PlannedStage]], problems: list[Problem]
 ) -> list[PlannedStage]:
     own = _own_axes(draft, problems)
-    result = []
-    for inherited in _inherited(draft, planned):
-        for values in itertools.product(*own.values()):
-            cell = {**inherited, **dict(zip(own, values, strict=True))}
-            stage = _planned(recipe, draft, cell, own, planned, problems)
-            if stage is not None:
-                result.append(stage)
-    if len(result) > MAX_CELLS:
-        problems.append(draft.node.problem(f"{len(result)} cells; the limit is {MAX_CELLS}"))
+    inherited = _inherited(draft, planned)
+    if not inherited and all(planned[name] for name in _parents(draft)):
+        remedy = "name one, e.g. ${stage[seed=1].model}"
+        problems.append(draft.node.problem("no cells of its inputs go together", remedy))
+    count = len(inherited) * math.prod(len(values) for values in own.values())
+    if count > MAX_CELLS:
+        problems.append(draft.node.problem(f"{count} cells or more; the limit is {MAX_CELLS}", "shorten the matrix"))
         return []
-    return result
+    cells = [
+        {**outer, **dict(zip(own, values, strict=True))}
+        for outer in inherited
+        for values in itertools.product(*own.values())
+    ]
+    made = [_planned(recipe, draft, cell, own, planned, problems) for cell in cells]
+    found = [stage for stage in made if stage is not None]
+    for name, times in Counter(stage.id for stage in found).items():
+        if times > 1:
+            problems.append(draft.node.problem(f"{times} cells are called '{name}'", "give each value once"))
+    return found
 
 
 def _own_axes(draft: _Draft, problems: list[Problem]) -> dict[str, list[Node]]:
@@ -275,9 +313,8 @@ def _own_axes(draft: _Draft, problems: list[Problem]) -> dict[str, list[Node]]:
     known = {f.name for f in fields_of(draft.spec.params)} | {"seed"}
     for axis, node in draft.entry.matrix.items():
         if axis not in known:
-            problems.append(
-                node.problem(f"matrix: '{axis}' is no parameter of {draft.spec.name}", suggest(axis, known))
-            )
+            fault = f"matrix: '{axis}' is no parameter of {draft.spec.name}"
+            problems.append(draft.node.value["matrix"].key_problem(axis, fault, suggest(axis, known)))
         elif not isinstance(node.value, list) or not node.value:
             problems.append(node.problem(f"matrix: '{axis}' needs a list of values"))
         else:
@@ -292,8 +329,8 @@ def _inherited(draft: _Draft, planned: Mapping[str, list[PlannedStage]]) -> list
         if isinstance(source, FromPath) or source.cell is not None:
             continue
         cells = [dict(stage.cell) for stage in planned[source.stage]]
-        joined = [{**a, **b} for a in combinations for b in cells if all(a.get(k, v) == v for k, v in b.items())]
-        combinations = list({tuple(sorted(c.items(), key=str)): c for c in joined}.values())
+        joined = ({**a, **b} for a in combinations for b in cells if all(a.get(k, v) == v for k, v in b.items()))
+        combinations = list(itertools.islice(joined, MAX_CELLS + 1))
     return combinations
 
 
@@ -310,15 +347,15 @@ def _planned(
     node = replace(draft.params, value={**draft.params.value, **overrides})
     params = decode(node, draft.spec.params, problems)
     inputs = {key: _resolve(sources, axes, planned, problems) for key, sources in draft.inputs.items() if sources}
-    seed = axes["seed"] if "seed" in own else draft.entry.seed
-    if seed is None:
-        seed = axes.get("seed", recipe.entry.seed)
-    if params is None:
+    seed = draft.entry.seed if draft.entry.seed is not None else axes.get("seed", recipe.entry.seed)
+    if "seed" in own:
+        seed = decode_value(cell["seed"], int, problems, [at.Ge(0)], "seed")
+    if params is None or seed is None:
         return None
     after = [stage.id for name in draft.entry.after for stage in planned[name]]
     identity = draft.name + (f"[{','.join(f'{k}={v}' for k, v in axes.items())}]" if axes else "")
     return PlannedStage(
-        identity, draft.name, tuple(axes.items()), draft.spec, params, inputs, int(seed), draft.entry.threads, after
+        identity, draft.name, tuple(axes.items()), draft.spec, params, inputs, seed, draft.entry.threads, after
     )
 
 

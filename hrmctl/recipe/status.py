@@ -9,7 +9,7 @@ from typing import Any
 from hrmctl.jsonio import digest_of, to_json
 from hrmctl.model import Artifact
 from hrmctl.plugins import Catalog, stage_version
-from hrmctl.recipe.plan import FromPath, Plan, PlannedStage
+from hrmctl.recipe.plan import FromPath, FromStage, Plan, PlannedStage
 from hrmctl.store import Store, content_digest
 
 Inputs = Mapping[str, Sequence[Mapping[str, str]]]
@@ -62,8 +62,10 @@ def plan_status(
     result = []
     for stage in plan.stages:
         waits = [p for p in stage.parents if p not in outputs]
-        if waits:
-            result.append(StageStatus(stage, False, f"{waits[0]} runs first"))
+        absent = [s for given in stage.inputs.values() for s in given if _gone(s, outputs)]
+        if waits or absent:
+            reason = f"{waits[0]} runs first" if waits else "an input was not given"
+            result.append(StageStatus(stage, False, reason))
             continue
         inputs = _inputs(stage, outputs)
         key = stage_key(stage, versions[stage.id], inputs)
@@ -75,12 +77,16 @@ def plan_status(
     return result
 
 
+def _gone(source: FromStage | FromPath, outputs: Mapping[str, Mapping[str, Any]]) -> bool:
+    return isinstance(source, FromStage) and source.output not in outputs.get(source.stage, {})
+
+
 def _inputs(stage: PlannedStage, outputs: Mapping[str, Mapping[str, Mapping[str, str]]]) -> Inputs:
     found: dict[str, list[dict[str, str]]] = {}
     for name, sources in stage.inputs.items():
         kind = stage.spec.inputs[name].type
         found[name] = [
-            {"digest": content_digest(s.path), "type": kind, "label": s.path.name}
+            {"digest": content_digest(s.path.resolve()), "type": kind, "label": s.path.name}
             if isinstance(s, FromPath)
             else dict(outputs[s.stage][s.output])
             for s in sources

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from hrmctl.errors import HrmctlError
+from hrmctl.events import RunStarted, StageFinished, StageProgress, StageStarted
 from hrmctl.execution import Executor, Message, StageCall
 from hrmctl.machine import cores
-from hrmctl.model import Artifact, ArtifactType, RunStarted, StageFinished, StageProgress, StageStarted, Tracker
+from hrmctl.model import Artifact, ArtifactType, Tracker
 from hrmctl.plugins import Catalog
 from hrmctl.recipe import FromPath, FromStage, Plan, PlannedStage
 from hrmctl.recipe.status import input_digests, stage_key, stage_versions

@@ -16,9 +16,10 @@ from hrmctl.contract.gate import prove_gate
 from hrmctl.contract.load import parse_text
 from hrmctl.contract.prove import Proof, prove
 from hrmctl.errors import InputError, Problem, StoreError
+from hrmctl.events import VerdictReached
 from hrmctl.jsonio import write_atomic
 from hrmctl.machine import has
-from hrmctl.model import CheckReport, Evidence, Judgement, MeasureSpec, Question, Verdict, VerdictReached
+from hrmctl.model import CheckReport, Evidence, Judgement, MeasureSpec, Question, Verdict
 from hrmctl.plugins import Catalog
 from hrmctl.run.execute import announce
 from hrmctl.run.record import read_lock

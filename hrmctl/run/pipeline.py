@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hrmctl.errors import InputError
+from hrmctl.events import RunFinished
 from hrmctl.machine import cores
-from hrmctl.model import CheckReport, RunFinished
+from hrmctl.model import CheckReport
 from hrmctl.plugins import Catalog
 from hrmctl.recipe import Plan
 from hrmctl.registry import resolve

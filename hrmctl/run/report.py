@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hrmctl.events import RunReport, StageFinished
 from hrmctl.jsonio import loads, write_atomic
-from hrmctl.model import CheckReport, RunReport, StageFinished
+from hrmctl.model import CheckReport
 from hrmctl.plugins import Catalog
 from hrmctl.registry import resolve
 from hrmctl.run.record import metric_rows, read_lock

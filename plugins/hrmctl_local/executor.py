@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hrmctl.errors import HrmctlError
 from hrmctl.execution import Message, StageCall
 from hrmctl.jsonio import canonical
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-@dataclass
+@dataclass(eq=False)
 class _Worker:
     call: StageCall
     process: subprocess.Popen[bytes]
@@ -38,6 +39,14 @@ class LocalExecutor:
         self._folder = Path(tempfile.mkdtemp(prefix="hrmctl-"))
 
     def start(self, call: StageCall) -> None:
+        try:
+            self._launch(call)
+        except OSError as error:
+            where = error.filename or "a process"
+            remedy = "free space and run again, it resumes"
+            raise HrmctlError(f"cannot start {call.stage}: {where}: {error.strerror or error}; {remedy}") from error
+
+    def _launch(self, call: StageCall) -> None:
         path = self._folder / f"{call.key}.json"
         path.write_text(canonical(call))
         log = Path(call.log)
@@ -45,7 +54,7 @@ class LocalExecutor:
         ours, theirs = os.pipe()
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "hrmctl.run.worker", str(path), str(theirs), str(os.getpid())],
+                [sys.executable, "-P", "-m", "hrmctl.run.worker", str(path), str(theirs), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -61,6 +70,10 @@ class LocalExecutor:
         messages: list[Message] = []
         for key, _ in self._selector.select(timeout):
             messages.extend(self._read(key.data))
+        for worker in self._workers():
+            # A forked child may hold the channel open after the worker itself has died.
+            if worker.process.poll() is not None:
+                messages.extend(self._read_rest(worker))
         return messages
 
     def cancel(self) -> None:
@@ -88,6 +101,16 @@ class LocalExecutor:
         worker.pending = lines.pop()
         messages = [_message(worker, json.loads(line)) for line in lines]
         if not chunk:
+            messages.extend(self._gone(worker))
+        return messages
+
+    def _read_rest(self, worker: _Worker) -> list[Message]:
+        _kill_group(worker.process)
+        messages: list[Message] = []
+        try:
+            while worker in self._workers():
+                messages.extend(self._read(worker))
+        except BlockingIOError:
             messages.extend(self._gone(worker))
         return messages
 
@@ -120,5 +143,12 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    extra = dict.fromkeys(_THREAD_VARIABLES, str(threads))
-    return {**os.environ, **extra, "TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
+    """Fixed thread counts, and threads that sleep while they wait: spinning ones slow a shared machine tenfold."""
+    extra = {
+        **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return {**os.environ, **extra}

@@ -1,0 +1,106 @@
+"""No clause, control, threshold or accepted verdict can be changed without `make check-contracts` being red."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hrmctl.contract import load_contracts
+from hrmctl.contract.load import parse_text
+from hrmctl.errors import InputError
+from hrmctl.model import Judgement, Verdict
+from hrmctl.plugins import catalog
+from hrmctl.ratchet import accept, compare, load_accepted
+from hrmctl.run.judge import proof_of
+from hrmctl.yamlio import load
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted(p for p in (ROOT / "contracts").rglob("*.yaml"))
+INVERSE = {"eq": "ne", "ne": "eq", "lt": "ge", "ge": "lt", "gt": "le", "le": "gt"}
+
+
+def proven(document: Any) -> bool:
+    """Whether a changed contract still loads and is still proven."""
+    try:
+        item = parse_text(yaml.safe_dump(document, allow_unicode=True, sort_keys=False), catalog().measures)
+    except InputError:
+        return False
+    return proof_of(item, catalog().measures).ok
+
+
+def tampered(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Copies of a contract with one clause deleted, inverted, softened, or one control's verdict changed."""
+    for index, clause in enumerate(document["require"]):
+        name = clause["id"]
+        yield f"clause {name} deleted", _changed(document, "require", index, None)
+        softer = "FAIL" if clause.get("else") == "INCONCLUSIVE" else "INCONCLUSIVE"
+        yield f"clause {name} else", _changed(document, "require", index, {"else": softer})
+        if clause.get("op") in INVERSE:
+            yield f"clause {name} inverted", _changed(document, "require", index, {"op": INVERSE[clause["op"]]})
+    for index, control in enumerate(document["controls"]):
+        turned = {"expect": "FAIL", "because": document["require"][-1]["id"]}
+        yield (
+            f"control {index} turned",
+            _changed(document, "controls", index, turned if control["expect"] == "PASS" else {"expect": "PASS"}),
+        )
+
+
+def _changed(document: dict[str, Any], section: str, index: int, change: dict[str, Any] | None) -> dict[str, Any]:
+    """A copy with one item of a section changed, or removed where `change` is None."""
+    changed = copy.deepcopy(document)
+    if change is None:
+        changed[section].pop(index)
+    else:
+        changed[section][index].update(change)
+    return changed
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_contract_is_proven_and_no_change_of_it_is(path: Path) -> None:
+    document = load(path).plain()
+    assert proven(document)
+    survivors = [what for what, changed in tampered(document) if proven(changed)]
+    assert survivors == []
+
+
+def test_the_ratchet_notices_every_change(tmp_path: Path) -> None:
+    items = load_contracts([ROOT / "contracts"], catalog().measures)
+    verdicts = [
+        Judgement(i.id, i.digest, i.title, s, "acceptance", Verdict.FAIL)
+        for i in items
+        for s in getattr(i, "subjects", ())
+    ]
+    path = tmp_path / "accepted.json"
+    accept(path, verdicts)
+    assert compare(load_accepted(path), verdicts) == []
+    stored = json.loads(path.read_text())
+    for name in stored["obligations"]:
+        for change in ({"verdict": "PASS"}, {"contract_digest": "0" * 64}, {"kind": "hypothesis"}):
+            path.write_text(
+                json.dumps(
+                    {
+                        **stored,
+                        "obligations": {**stored["obligations"], name: {**stored["obligations"][name], **change}},
+                    }
+                )
+            )
+            assert compare(load_accepted(path), verdicts), (name, change)
+        path.write_text(
+            json.dumps({**stored, "obligations": {k: v for k, v in stored["obligations"].items() if k != name}})
+        )
+        assert compare(load_accepted(path), verdicts), (name, "removed")
+
+
+def test_a_moved_threshold_changes_the_digest_that_the_ratchet_compares() -> None:
+    text = (ROOT / "contracts/quickstart/hrm-solves.yaml").read_text()
+    moved = text.replace("op: gt, right: 0.15", "op: gt, right: 0.151")
+    assert moved != text
+    measures = catalog().measures
+    assert parse_text(text, measures).digest != parse_text(moved, measures).digest
+    assert parse_text(text, measures).digest == parse_text("# a comment\n" + text, measures).digest
