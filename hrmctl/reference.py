@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hrmctl.contract.editor import contract_schema
 from hrmctl.contract.gate import GateDoc
-from hrmctl.contract.parse import ContractDoc
 from hrmctl.jsonio import write_atomic
 from hrmctl.model import DatasetSpec, MeasureSpec, StageSpec
 from hrmctl.plugins import Catalog, catalog
@@ -98,7 +98,7 @@ def schemas(found: Catalog) -> dict[str, dict[str, Any]]:
         "required": ["uses"],
         "oneOf": [_stage_schema(spec) for spec in found.stages.values()],
     }
-    documents = {"recipe": recipe, "contract": json_schema(ContractDoc), "gate": json_schema(GateDoc)}
+    documents = {"recipe": recipe, "contract": contract_schema(found.measures), "gate": json_schema(GateDoc)}
     return {name: _DIALECT | document for name, document in documents.items()}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -33,11 +34,13 @@ COMMANDS = {
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code; expected errors are printed as lines, surprises go to a log."""
+    warnings.showwarning = _warn
     try:
         result = build_app(argv)(args=list(argv), prog_name="hrmctl", standalone_mode=False)
+        sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except KeyboardInterrupt as stop:
-        print(f"hrmctl: {stop or 'interrupted'}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("hrmctl: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,6 +67,10 @@ def _failed(error: Exception) -> int:
     from hrmctl.cli.surprise import report_surprise
 
     return report_surprise(error)
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"hrmctl: warning: {message}", file=sys.stderr)
 
 
 def _usage(error: Any) -> int:
@@ -101,7 +108,7 @@ def _register_stages(app: typer.Typer, argv: Sequence[str], everything: bool) ->
     if everything or (argv and not argv[0].startswith("-")):
         from hrmctl.cli import stages
 
-        stages.register(app, argv)
+        stages.register(app, argv, everything)
         return
     from hrmctl.cli.index import stage_commands
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shutil
 import sys
+import tempfile
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from hrmctl.cli.common import DEFAULT_STORE, JsonOption, StoreOption, print_json, say
+from hrmctl.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     from hrmctl.model import StageSpec
@@ -22,14 +25,14 @@ if TYPE_CHECKING:
 RESERVED = ("seed", "device", "out", "store", "json")
 
 
-def register(app: typer.Typer, argv: Sequence[str]) -> None:
-    """Add a command for every stage; only the one named in `argv` gets its options."""
+def register(app: typer.Typer, argv: Sequence[str], everything: bool = False) -> None:
+    """Add a command for every stage; only the one named in `argv` gets its options, or `everything`."""
     from hrmctl.plugins import catalog
 
     groups: dict[str, typer.Typer] = {}
     for name, spec in catalog().stages.items():
         group, _, member = name.partition(".")
-        wanted = list(argv[: 2 if member else 1]) == ([group, member] if member else [group])
+        wanted = everything or list(argv[: 2 if member else 1]) == ([group, member] if member else [group])
         command = _command(spec) if wanted else _closed(spec)
         if not member:
             app.command(name, help=spec.summary)(command)
@@ -100,8 +103,10 @@ def _input(name: str, summary: str, required: bool, many: bool) -> Any:
 def _option_type(kind: Any) -> Any:
     """The type of the command-line option for a field's type, or None when it has none (nested values)."""
     origin, args = get_origin(kind), get_args(kind)
-    if kind in (bool, int, float, str) or origin is Literal:
-        return kind | None if origin is not Literal else typing.Optional[kind]  # noqa: UP045
+    if kind in (bool, int, float, str):
+        return kind | None
+    if origin is Literal:
+        return typing.Optional[kind] if all(isinstance(a, str) for a in args) else str | None  # noqa: UP045
     if origin in (typing.Union, types.UnionType):
         real = [a for a in args if a is not type(None)]
         return _option_type(real[0]) if len(real) == 1 else str | None
@@ -128,6 +133,8 @@ def _run(spec: StageSpec, fields: Sequence[Field], values: Mapping[str, Any]) ->
     inputs = {n: _paths(values[f"input_{n}"]) for n in spec.inputs if values[f"input_{n}"]}
     recipe = single_stage(spec.name, {**given, **inputs}, values["run_seed"])
     store = Store(values["store"])
+    if values["out"] is not None:
+        _require_free(spec, values["out"])
     progress = make_progress(quiet=values["as_json"])
     try:
         options = PipelineOptions(device=values["device"], argv=sys.argv[1:])
@@ -138,9 +145,26 @@ def _run(spec: StageSpec, fields: Sequence[Field], values: Mapping[str, Any]) ->
 
 
 def _value(field: Field, value: Any) -> Any:
+    """The value of a field whose option is text because the command line has no type for it."""
+    from hrmctl.yamlio import parse
+
+    flag = _flag(field.name)
     if get_origin(field.type) in (dict, Mapping):
-        return dict(item.split("=", 1) for item in value if "=" in item)
+        return {key: parse(text, f"{flag} {key}").plain() for key, text in (_pair(flag, item) for item in value)}
+    if isinstance(value, str) and field.type is not str and str not in get_args(field.type):
+        return value if _is_text_choice(field.type) else parse(value, flag).plain()
     return value
+
+
+def _is_text_choice(kind: Any) -> bool:
+    return get_origin(kind) is Literal and all(isinstance(a, str) for a in get_args(kind))
+
+
+def _pair(flag: str, item: str) -> tuple[str, str]:
+    key, equals, text = item.partition("=")
+    if not equals:
+        raise InputError(f"{flag} {item}: no '='; write {flag} key=value")
+    return key, text
 
 
 def _paths(value: Any) -> Any:
@@ -153,13 +177,15 @@ def _show(store: Any, run: str, code: int, values: Mapping[str, Any]) -> int:
     stage = next(iter(read_lock(store.run_folder(run))["stages"].values()))
     outputs = {name: str(store.object_path(o["digest"])) for name, o in stage["outputs"].items()}
     if values["out"] is not None and code == 0:
-        outputs = {name: str(_copy(Path(path), values["out"], name)) for name, path in outputs.items()}
+        places = {name: values["out"] / _file(name, o["type"]) for name, o in stage["outputs"].items()}
+        outputs = {name: str(_copy(Path(path), places[name])) for name, path in outputs.items()}
     evidence = [store.get_evidence(d) for d in stage["evidence"]]
     if values["as_json"]:
         print_json(
             {
                 "run": run,
                 "exit_code": code,
+                "error": stage["error"],
                 "outputs": outputs,
                 "evidence": [
                     {"name": e.name, "type": e.type, "digest": e.digest, "payload": e.payload} for e in evidence
@@ -175,15 +201,27 @@ def _show(store: Any, run: str, code: int, values: Mapping[str, Any]) -> int:
     return code
 
 
-def _copy(source: Path, folder: Path, name: str) -> Path:
-    target = folder / name
-    folder.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, target, dirs_exist_ok=True, copy_function=_copy_file)
-        return target
-    return Path(_copy_file(str(source), str(target.with_suffix(".jsonl"))))
+def _file(name: str, kind: str) -> str:
+    return f"{name}.jsonl" if kind in ("dataset", "samples") else name
 
 
-def _copy_file(source: str, target: str) -> str:
-    shutil.copyfile(source, target)
+def _require_free(spec: StageSpec, folder: Path) -> None:
+    taken = [folder / _file(n, o.type) for n, o in spec.outputs.items() if (folder / _file(n, o.type)).exists()]
+    if taken:
+        raise InputError(f"{taken[0]} exists; remove it or choose another --out")
+
+
+def _copy(source: Path, target: Path) -> Path:
+    """Copy an object out of the store, whole or not at all, and let its copy be written."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=target.parent) as staging:
+            copy = Path(staging) / target.name
+            if source.is_dir():
+                shutil.copytree(source, copy, copy_function=shutil.copyfile)
+            else:
+                shutil.copyfile(source, copy)
+            os.replace(copy, target)
+    except OSError as error:
+        raise StoreError(f"cannot write {target}: {error.strerror or error}; choose another --out") from error
     return target

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hrmctl.errors import InputError
+from hrmctl.errors import HrmctlError, InputError
 from hrmctl.events import RunFinished
 from hrmctl.machine import cores
 from hrmctl.model import CheckReport
@@ -92,7 +92,7 @@ def _execute(
         run.execute(executor(run.options.jobs))
     except KeyboardInterrupt:
         announce(catalog, [listener], RunFinished(run.id, "interrupted", 130, time.monotonic() - begun))
-        raise InterruptedRun(run.id, run.plan.recipe.path) from None
+        raise InterruptedRun(run.id, run.plan.recipe.path, run.store.root) from None
     notes: list[str] = []
     check = None
     if options.only:
@@ -112,11 +112,13 @@ def _execute(
     return PipelineResult(run.id, run.status, code, lines, check, str(report or ""), notes)
 
 
-class InterruptedRun(KeyboardInterrupt):
+class InterruptedRun(HrmctlError):
     """Ctrl-C: the run stopped cleanly and says how to go on."""
 
-    def __init__(self, run: str, recipe: Path):
-        super().__init__(f"stopped; go on with: hrmctl pipeline {recipe} --resume {run}")
+    exit_code = 130
+
+    def __init__(self, run: str, recipe: Path, store: Path):
+        super().__init__(f"stopped; go on with: hrmctl pipeline {recipe} --resume {run} --store {store}")
 
 
 def _run_options(plan: Plan, options: PipelineOptions) -> RunOptions:
