@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = 20
-SHORT = {"train": 600, "test": 12, "steps-hrm": 40, "steps-gpt2": 40, "steps-gpt2-same": 40, "samples": 2}
+SHORT = {"train": 600, "test": 12, "steps-hrm": 40, "steps-gpt2": 40, "steps-gpt2-same": 40, "samples": 2, "k": "[1]"}
 TIMED = {"QS-SPEED", "QS-MEMORY"}  # what they measure is time and memory, which differ from run to run
 
 

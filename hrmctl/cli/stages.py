@@ -106,7 +106,7 @@ def _option_type(kind: Any) -> Any:
     if kind in (bool, int, float, str):
         return kind | None
     if origin is Literal:
-        return typing.Optional[kind] if all(isinstance(a, str) for a in args) else str | None  # noqa: UP045
+        return typing.Optional[kind] if _takes_text(kind) else str | None  # noqa: UP045
     if origin in (typing.Union, types.UnionType):
         real = [a for a in args if a is not type(None)]
         return _option_type(real[0]) if len(real) == 1 else str | None
@@ -151,13 +151,16 @@ def _value(field: Field, value: Any) -> Any:
     flag = _flag(field.name)
     if get_origin(field.type) in (dict, Mapping):
         return {key: parse(text, f"{flag} {key}").plain() for key, text in (_pair(flag, item) for item in value)}
-    if isinstance(value, str) and field.type is not str and str not in get_args(field.type):
-        return value if _is_text_choice(field.type) else parse(value, flag).plain()
+    if isinstance(value, str) and not _takes_text(field.type):
+        return parse(value, flag).plain()
     return value
 
 
-def _is_text_choice(kind: Any) -> bool:
-    return get_origin(kind) is Literal and all(isinstance(a, str) for a in get_args(kind))
+def _takes_text(kind: Any) -> bool:
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return all(isinstance(a, str) for a in args)
+    return any(_takes_text(a) for a in args) if origin in (typing.Union, types.UnionType) else kind is str
 
 
 def _pair(flag: str, item: str) -> tuple[str, str]:

@@ -1,0 +1,37 @@
+"""The published data sets that this plugin knows, with the checksums and sizes that it pins."""
+
+from __future__ import annotations
+
+from hrmctl import DatasetSpec
+
+_MBPP = "https://raw.githubusercontent.com/google-research/google-research/master/mbpp"
+
+DATASETS = (
+    DatasetSpec(
+        name="mbpp",
+        summary="Mostly Basic Python Problems (Austin et al. 2021), the full set",
+        url=f"{_MBPP}/mbpp.jsonl",
+        sha256="ccf64ceae9c5403bf50a044cb6d505bfd2a2963ee58338ba268fd65beab92a9f",
+        licence="CC-BY-4.0",
+        splits={"prompt": 10, "test": 500, "validation": 90, "train": 374},
+        target="hrmctl_data.benchmarks:mbpp",
+    ),
+    DatasetSpec(
+        name="mbpp-sanitized",
+        summary="Mostly Basic Python Problems, the hand-verified subset",
+        url=f"{_MBPP}/sanitized-mbpp.json",
+        sha256="7fec016546acaee11dbe14f9f0bb670e59f41919f7b522a59fba34871da78551",
+        licence="CC-BY-4.0",
+        splits={"prompt": 7, "test": 257, "validation": 43, "train": 120},
+        target="hrmctl_data.benchmarks:mbpp",
+    ),
+    DatasetSpec(
+        name="humaneval",
+        summary="HumanEval (Chen et al. 2021)",
+        url="https://raw.githubusercontent.com/openai/human-eval/master/data/HumanEval.jsonl.gz",
+        sha256="b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef",
+        licence="MIT",
+        splits={"test": 164},
+        target="hrmctl_data.benchmarks:humaneval",
+    ),
+)

@@ -1,0 +1,52 @@
+"""Parameters of the stage `eval`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, MinLen
+
+from hrmctl.schema import doc
+
+_SOURCE = "who writes the completions: the model, or the data set itself (its references, as they are)"
+_LIMIT = "only the first N problems of each task, 0 for all; recorded, and n counts those evaluated"
+_BATCH = "completions generated together; 0 for as many as keep the cache within 1 GiB, at most 256"
+_UNSAFE = "run programs although the sandbox cannot contain them here; its mode is recorded either way"
+_FORGEABLE = "let a program's own operators take part in a verdict where a test needs them; such samples are counted"
+_STOP = "further texts that end a completion, besides the model's end token and leaving the function"
+
+
+@dataclass(frozen=True)
+class EvalParams:
+    """How completions are generated and judged. Raises ValueError where samples cannot give the asked-for k."""
+
+    source: Annotated[Literal["model", "references"], doc(_SOURCE)] = "model"
+    samples: Annotated[int, Ge(1), Le(10_000), doc("completions of each problem, n of pass@k")] = 1
+    k: Annotated[tuple[int, ...], MinLen(1), doc("k of pass@k that is to be computable; none over samples")] = (1,)
+    temperature: Annotated[float, Ge(0), Le(100), doc("divides the logits; 0 is greedy")] = 0.8
+    top_p: Annotated[float, Gt(0), Le(1), doc("sample from the most probable tokens of this total mass")] = 1.0
+    top_k: Annotated[int, Ge(0), doc("sample from so many most probable tokens, 0 for all")] = 0
+    repetition_penalty: Annotated[float, Gt(0), Le(100), doc("divides the logits of tokens seen, 1 for none")] = 1.0
+    max_new_tokens: Annotated[int, Ge(1), doc("tokens of a completion at most")] = 256
+    stop: Annotated[tuple[str, ...], doc(_STOP)] = ()
+    batch_size: Annotated[int, Ge(0), doc(_BATCH)] = 0
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], doc("of the weights, auto as stored")] = "auto"
+    limit: Annotated[int, Ge(0), doc(_LIMIT)] = 0
+    perplexity: Annotated[bool, doc("also measure perplexity of the reference completions given their prompts")] = True
+    workers: Annotated[int, Ge(0), doc("sandbox processes, 0 for as many as the stage has threads")] = 0
+    cpu_seconds: Annotated[float, Gt(0), doc("processor time of one program, seconds")] = 10.0
+    wall_seconds: Annotated[float, Gt(0), doc("wall time of one program, seconds; looser than cpu_seconds")] = 40.0
+    memory_mb: Annotated[int, Ge(64), doc("address space of one program, MiB")] = 1024
+    allow_unsafe: Annotated[bool, doc(_UNSAFE)] = False
+    allow_forgeable: Annotated[bool, doc(_FORGEABLE)] = False
+
+    def __post_init__(self) -> None:
+        if min(self.k, default=1) < 1:
+            raise ValueError(f"k holds {min(self.k)}; each k is at least 1")
+        if max(self.k, default=1) > self.samples:
+            raise ValueError(f"pass@{max(self.k)} needs {max(self.k)} samples a problem, samples is {self.samples}")
+        if self.source == "references" and self.samples != 1:
+            raise ValueError(f"a reference is one sample a problem, samples is {self.samples}; set it to 1")
+        if any(not text for text in self.stop):
+            raise ValueError("an empty stop text would end every completion; leave it out")

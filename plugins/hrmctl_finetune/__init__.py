@@ -1,0 +1,25 @@
+"""The stage `finetune`: full training of a causal language model, from an architecture or from a model."""
+
+from __future__ import annotations
+
+from hrmctl import InputSpec, OutputSpec, StageSpec, hookimpl
+from hrmctl_finetune.params import FinetuneParams
+
+
+@hookimpl
+def hrmctl_stages() -> list[StageSpec]:
+    return [
+        StageSpec(
+            name="finetune",
+            summary="train a causal language model on prompts and their completions",
+            params=FinetuneParams,
+            target="hrmctl_finetune.stage:run",
+            inputs={
+                "data": InputSpec("dataset", "the problems to train on"),
+                "model": InputSpec("model", "the model to start from, where `init` is not set", required=False),
+                "validation": InputSpec("dataset", "problems whose loss is only measured", required=False),
+            },
+            outputs={"model": OutputSpec("model", "the trained model with its tokenizer")},
+            code=("hrmctl_models",),
+        )
+    ]

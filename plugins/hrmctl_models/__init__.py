@@ -1,0 +1,54 @@
+"""Models for every stage: architectures, loading, saving, tokenizers, generation, perplexity.
+
+A library package that stage plugins may import. Its public names are resolved on first use, so
+that importing the package (which every `hrmctl --help` does) imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from hrmctl import ArchitectureSpec, hookimpl
+
+_HOMES = {
+    "Completion": "generate",
+    "LoadedModel": "loading",
+    "build": "loading",
+    "count_parameters": "loading",
+    "encode_pair": "tokenizers",
+    "generate": "generate",
+    "load": "loading",
+    "perplexity": "perplexity",
+    "resolve_device": "loading",
+    "save": "loading",
+    "train_tokenizer": "tokenizers",
+}
+
+__all__ = sorted(_HOMES)
+
+_ARCHITECTURES = {
+    "hrm-tiny": "HRM, d 128, 1 layer a stack, H 2, L 1: 0.5M parameters at 512 tokens of vocabulary",
+    "hrm-small": "HRM, d 256, 2 layers a stack, H 2, L 2: 4M parameters at 1,024 tokens",
+    "hrm-27m": "HRM, d 512, 3 layers a stack, H 2, L 2: 27M parameters at 8,192 tokens",
+    "gpt2-micro": "GPT-2, d 128, 2 layers: 0.5M parameters at 512 tokens, the size of hrm-tiny",
+    "gpt2-tiny": "GPT-2, d 192, 4 layers: 2M parameters at 512 tokens, four times hrm-tiny",
+    "gpt2-small": "GPT-2, d 384, 6 layers: 11M parameters at 1,024 tokens",
+    "gpt2-117m": "GPT-2 as published (d 768, 12 layers), 124M parameters at its 50,257 tokens",
+    "qwen2-tiny": "Qwen2, d 128, 2 layers, 4 query and 2 key-value heads: 0.5M parameters at 512 tokens",
+    "llama-tiny": "Llama, d 128, 2 layers, 4 heads: 0.5M parameters at 512 tokens",
+}
+
+
+@hookimpl
+def hrmctl_architectures() -> list[ArchitectureSpec]:
+    return [
+        ArchitectureSpec(name, summary, f"hrmctl_models.architectures:{name.replace('-', '_')}")
+        for name, summary in _ARCHITECTURES.items()
+    ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

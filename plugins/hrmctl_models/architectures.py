@@ -1,0 +1,125 @@
+"""Configurations of the built-in architectures, one function each: `f(vocab_size, **token_ids)`.
+
+`token_ids` are `bos_token_id`, `eos_token_id` and `pad_token_id`. HRM is the hierarchical reasoning
+model of transformers' `hrm_text`: a fast stack L and a slow stack H of the same weights are run
+`H_cycles` times, with `L_cycles` passes of L before each pass of H, so that a model does the work of
+`num_hidden_layers * H_cycles * (L_cycles + 1)` layers with the weights of `2 * num_hidden_layers`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import GPT2Config, HrmTextConfig, LlamaConfig, Qwen2Config
+
+
+def _hrm(
+    vocab_size: int, token_ids: dict[str, Any], *, width: int, mlp: int, layers: int, heads: int, low_cycles: int
+) -> HrmTextConfig:
+    # prefix_lm off: prompts are read causally in training as in generation, which lets right-padded
+    # batches do without a mask (the fast path of scaled dot-product attention). Every pass of L gets a
+    # gradient: the models are small enough to keep all activations.
+    return HrmTextConfig(
+        vocab_size=vocab_size,
+        hidden_size=width,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        head_dim=width // heads,
+        H_cycles=2,
+        L_cycles=low_cycles,
+        L_bp_cycles=[low_cycles, low_cycles],
+        max_position_embeddings=2048,
+        prefix_lm=False,
+        dtype="float32",
+        **token_ids,
+    )
+
+
+def hrm_tiny(vocab_size: int, **token_ids: Any) -> HrmTextConfig:
+    """0.5M parameters at 512 tokens."""
+    return _hrm(vocab_size, token_ids, width=128, mlp=256, layers=1, heads=4, low_cycles=1)
+
+
+def hrm_small(vocab_size: int, **token_ids: Any) -> HrmTextConfig:
+    """4M parameters at 1,024 tokens."""
+    return _hrm(vocab_size, token_ids, width=256, mlp=768, layers=2, heads=4, low_cycles=2)
+
+
+def hrm_27m(vocab_size: int, **token_ids: Any) -> HrmTextConfig:
+    """27M parameters at 8,192 tokens."""
+    return _hrm(vocab_size, token_ids, width=512, mlp=1152, layers=3, heads=8, low_cycles=2)
+
+
+def _gpt2(
+    vocab_size: int, token_ids: dict[str, Any], *, width: int, layers: int, heads: int, positions: int
+) -> GPT2Config:
+    # The published defaults drop 10 % of everything, which a model this small and briefly trained cannot afford.
+    return GPT2Config(
+        vocab_size=vocab_size,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        n_positions=positions,
+        # The same function as the published gelu_new, in one kernel.
+        activation_function="gelu_pytorch_tanh",
+        attn_pdrop=0.0,
+        embd_pdrop=0.0,
+        resid_pdrop=0.0,
+        dtype="float32",
+        **token_ids,
+    )
+
+
+def gpt2_micro(vocab_size: int, **token_ids: Any) -> GPT2Config:
+    """0.5M parameters at 512 tokens."""
+    return _gpt2(vocab_size, token_ids, width=128, layers=2, heads=4, positions=512)
+
+
+def gpt2_tiny(vocab_size: int, **token_ids: Any) -> GPT2Config:
+    """2M parameters at 512 tokens."""
+    return _gpt2(vocab_size, token_ids, width=192, layers=4, heads=6, positions=512)
+
+
+def gpt2_small(vocab_size: int, **token_ids: Any) -> GPT2Config:
+    """11M parameters at 1,024 tokens."""
+    return _gpt2(vocab_size, token_ids, width=384, layers=6, heads=6, positions=1024)
+
+
+def gpt2_117m(vocab_size: int, **token_ids: Any) -> GPT2Config:
+    """GPT-2 small of Radford et al. 2019: 124M parameters at 50,257 tokens."""
+    return _gpt2(vocab_size, token_ids, width=768, layers=12, heads=12, positions=1024)
+
+
+def qwen2_tiny(vocab_size: int, **token_ids: Any) -> Qwen2Config:
+    """0.5M parameters at 512 tokens."""
+    return Qwen2Config(
+        vocab_size=vocab_size,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        dtype="float32",
+        **token_ids,
+    )
+
+
+def llama_tiny(vocab_size: int, **token_ids: Any) -> LlamaConfig:
+    """0.5M parameters at 512 tokens."""
+    return LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=128,
+        intermediate_size=352,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        dtype="float32",
+        **token_ids,
+    )
+
+

@@ -1,0 +1,519 @@
+"""The command line as people and scripts see it: help, exit codes, one clear line for what is wrong, stable JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrmctl import __version__
+from hrmctl.cli.progress import Bars, Lines
+from hrmctl.events import RunStarted, StageFinished, StageProgress, StageStarted
+from hrmctl.hookspecs import hookimpl
+from hrmctl.plugins import catalog
+
+from .lab import CONTRACT, HEAD, command, hrmctl, listing, open_store, write_contract, write_lab, write_recipe
+
+CHAIN = """
+stages:
+  data: {uses: lab.make}
+  a: {uses: lab.train, with: {data: "${data.data}"}}
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    return write_lab(tmp_path)
+
+
+# --- help -------------------------------------------------------------------------------------------
+
+HEAVY = ("torch", "transformers", "scipy")
+IMPORTS = """
+import sys
+from hrmctl.cli import run
+code = run(sys.argv[1:])
+print(sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["pipeline", "--help"], ["plugins", "list"], ["finetune", "--help"], ["runs", "list"]]
+)
+def test_what_only_shows_imports_nothing_heavy(tmp_path: Path, argv: list[str]) -> None:
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-P", "-c", IMPORTS, *argv]
+    for _ in range(2 if argv == ["--help"] else 1):
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        seen = done.stderr.splitlines()[-1]
+        assert "'hrmctl'" in seen
+        for name in HEAVY:
+            assert f"'{name}'" not in seen, f"hrmctl {' '.join(argv)} imports {name}"
+
+
+def test_registering_every_plugin_imports_nothing_heavy() -> None:
+    code = """
+import sys
+from hrmctl.plugins import catalog
+found = catalog()
+assert {"data.generate", "finetune"} <= set(found.stages), list(found.stages)
+print(sorted({"torch", "transformers", "scipy", "numpy"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    shown = hrmctl("--help", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache")).stdout
+    for name in "pipeline check contracts ledger runs report plugins doctor finetune data".split():  # noqa: SIM905
+        assert f"\n  {name} " in shown
+    assert shown.count("\n  data ") == 1
+
+
+def test_the_version(tmp_path: Path) -> None:
+    assert hrmctl("--version", cwd=tmp_path).stdout == f"hrmctl {__version__}\n"
+
+
+def test_options_of_a_stage_come_from_its_parameters(tmp_path: Path) -> None:
+    shown = hrmctl("finetune", "--help", cwd=tmp_path, COLUMNS="200").stdout
+    for text in ("--steps", "--data", "--seed", "--device", "--out", "--store", "--json", "[default: (0.001)]"):
+        assert text in shown
+
+
+# --- completion -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("hrmctl pi", {"pipeline"}),
+        ("hrmctl pipeline --kee", {"--keep-going"}),
+        ("hrmctl finetune --ste", {"--steps"}),
+        ("hrmctl data gen", {"generate"}),
+        ("hrmctl runs ", {"list", "show"}),
+    ],
+)
+def test_the_shell_completes(tmp_path: Path, words: str, wanted: set[str]) -> None:
+    settings = {"_HRMCTL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = hrmctl(cwd=tmp_path, **settings)
+    assert wanted <= set(done.stdout.split())
+
+
+def test_the_completion_script_can_be_shown(tmp_path: Path) -> None:
+    done = hrmctl("--show-completion", "bash", cwd=tmp_path, check=None)
+    assert "_HRMCTL_COMPLETE=complete_bash" in done.stdout or "hrmctl" in done.stdout + done.stderr
+
+
+# --- bad input: exit 2, one clear line, nothing written -------------------------------------------------------
+
+
+def deep(levels: int) -> str:
+    return "kind: recipe\nstages: " + "[" * levels
+
+
+LINES = {
+    "an unknown key": (
+        f"{HEAD}stages: {{a: {{uses: lab.make}}}}\nstagse: {{}}\n",
+        "lab.yaml:5:1: unknown key 'stagse'; did you mean 'stages'?",
+    ),
+    "a duplicate key": (f"{HEAD}seed: 8\nstages: {{}}\n", "lab.yaml:4:1: duplicate key 'seed'; first given in line 3"),
+    "a tab": (f"{HEAD}stages:\n\ta: 1\n", "lab.yaml:5:1: a tab in the indentation; indent with spaces"),
+    "a wrong type": (
+        f"{HEAD}stages:\n  a: {{uses: lab.train, with: {{data: hrmctl_plugins.py, steps: ten}}}}\n",
+        "lab.yaml:5:63: steps: expected an integer, found text ('ten')",
+    ),
+    "a value out of range": (
+        f"{HEAD}stages:\n  a: {{uses: lab.train, with: {{data: hrmctl_plugins.py, steps: 0}}}}\n",
+        "lab.yaml:5:63: steps: an integer ('0') is out of range; must be at least 1",
+    ),
+    "a cycle": (
+        f"{HEAD}stages:\n  a: {{uses: lab.make, after: [b]}}\n  b: {{uses: lab.make, after: [a]}}\n",
+        "lab.yaml:6:6: stages form a cycle: b → a → b; remove one reference",
+    ),
+    "a stage that is not there": (
+        f"{HEAD}stages:\n  a: {{uses: lab.train, with: {{data: '${{b.data}}'}}}}\n",
+        "lab.yaml:5:37: no stage 'b'; known: a",
+    ),
+    "an output that is not there": (
+        f"{HEAD}stages:\n  b: {{uses: lab.make}}\n  a: {{uses: lab.train, with: {{data: '${{b.dat}}'}}}}\n",
+        "lab.yaml:6:37: stage 'b' has no output 'dat'; did you mean 'data'?",
+    ),
+    "an unknown plugin": (f"{HEAD}stages:\n  a: {{uses: lab.maek}}\n", "lab.yaml:5:13: unknown stage 'lab.maek'; did"),
+    "NaN": (
+        f"{HEAD}stages:\n  a: {{uses: lab.make, with: {{text: .nan}}}}\n",
+        "lab.yaml:5:36: nan is not a number that a recipe can hold; write a finite number",
+    ),
+    "10,000 levels": (deep(10_000), "lab.yaml:2:72: nested deeper than 64 levels"),
+    "not UTF-8": ("kind: recipe\n# \xff\n", "lab.yaml:2:3: not UTF-8 (byte 0xff); save it as UTF-8"),
+    "an alias": (f"{HEAD}stages: *x\n", "lab.yaml:4:9: aliases are not part of hrmctl's YAML; write the value out"),
+    "no contract": (
+        f"{HEAD}stages: {{a: {{uses: lab.make}}}}\ncontracts: [none.yaml]\n",
+        "lab.yaml:5:13: no contract matches 'none.yaml'; looked beside the recipe",
+    ),
+    "nothing": ("", "lab.yaml:1:1: the file is empty"),
+}
+
+
+@pytest.mark.parametrize("what", LINES)
+def test_a_recipe_that_is_wrong(lab: Path, what: str) -> None:
+    text, message = LINES[what]
+    (lab / "lab.yaml").write_bytes(text.encode("latin-1" if what == "not UTF-8" else "utf-8"))
+    before = listing(lab)
+    done = command("pipeline", "lab.yaml", cwd=lab, check=2)
+    assert done.stderr.startswith(f"hrmctl: {message}")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+    assert listing(lab) == before
+
+
+CONTRACTS = {
+    "no FAIL control": CONTRACT[: CONTRACT.index("  - {expect: FAIL")],
+    "prose where a check should be": CONTRACT.replace("{id: small, left: v.value, op: le, right: 100}", "it is small"),
+    "a control that does not do what it says": CONTRACT.replace("value: 101", "value: 99"),
+    "a clause that no control needs": CONTRACT.replace(
+        "right: 100}", "right: 100}\n  - {id: idle, left: v.n, op: ge, right: 0}"
+    ),
+    "NaN where evidence should be": CONTRACT.replace("{value: 100}", "{value: .nan}"),
+}
+
+
+@pytest.mark.parametrize("what", CONTRACTS)
+def test_a_contract_that_is_wrong_refuses_the_run(lab: Path, what: str) -> None:
+    write_contract(lab, CONTRACTS[what])
+    write_recipe(lab, CHAIN + "contracts: [loss.yaml]\n")
+    before = listing(lab)
+    done = command("pipeline", "lab.yaml", cwd=lab, check=2)
+    assert done.stderr.startswith("hrmctl: loss.yaml:")
+    assert "Traceback" not in done.stderr
+    assert listing(lab) == before
+
+
+def test_a_recipe_of_100_mb(lab: Path) -> None:
+    with (lab / "lab.yaml").open("wb") as stream:
+        stream.truncate(100_000_000)
+    done = command("pipeline", "lab.yaml", cwd=lab, check=2)
+    assert done.stderr == "hrmctl: lab.yaml: 100,000,000 bytes; the limit is 1,048,576; split it\n"
+
+
+COMMANDS = {
+    "a missing recipe": (["pipeline", "absent.yaml"], "absent.yaml: cannot read: No such file or directory"),
+    "a folder": (["pipeline", "."], ".: cannot read: Is a directory"),
+    "an unknown setting": (["pipeline", "lab.yaml", "--set", "vars.x=1"], "--set vars.x=1: the recipe has no 'vars'"),
+    "an unknown stage to run": (["pipeline", "lab.yaml", "--only", "dta"], "no stage 'dta'; did you mean 'data'?"),
+    "an unknown stage to begin at": (["pipeline", "lab.yaml", "--from", "b"], "no stage 'b'; known: a, data"),
+    "an unknown run": (["pipeline", "lab.yaml", "--resume", "r"], "no run 'r' in .hrmctl; latest: none"),
+    "an unknown executor": (["pipeline", "lab.yaml", "--executor", "ray"], "unknown executor 'ray'; known: local"),
+    "an unknown tracker": (["pipeline", "lab.yaml", "--tracker", "x"], "unknown tracker 'x'; known: broken, mirror"),
+    "an unknown option": (["pipeline", "lab.yaml", "--paln"], "No such option: --paln"),
+    "an unknown command": (["pipelin"], "No such command 'pipelin'"),
+    "a value that is none": (["pipeline", "lab.yaml", "--jobs", "0"], "Invalid value for '--jobs'"),
+    "no recipe": (["pipeline"], "Missing argument 'recipe'"),
+    "no run to show": (["runs", "show"], ".hrmctl holds no run; make one with: hrmctl pipeline RECIPE"),
+    "an unknown thing": (["plugins", "show", "finetnue"], "no plugin provides 'finetnue'; did you mean 'finetune'?"),
+    "a store that is a file": (["pipeline", "lab.yaml", "--store", "lab.yaml"], "cannot create lab.yaml: "),
+    "a store in a file": (["pipeline", "lab.yaml", "--store", "lab.yaml/x"], "cannot create lab.yaml/x: "),
+    "a read-only store": (["pipeline", "lab.yaml", "--store", "/proc/x"], "cannot create /proc/x: "),
+    "a parameter out of range": (
+        ["finetune", "--data", "lab.yaml", "--init", "hrm-tiny", "--steps", "-1"],
+        "hrmctl finetune: steps: an integer ('-1') is out of range",
+    ),
+    "a missing input": (["finetune", "--init", "hrm-tiny"], "hrmctl finetune: input 'data' is missing"),
+    "a missing file": (["finetune", "--data", "absent"], "hrmctl finetune: input 'data': no file or folder 'absent'"),
+}
+
+
+@pytest.mark.parametrize("what", COMMANDS)
+def test_a_command_that_is_wrong(lab: Path, what: str) -> None:
+    argv, message = COMMANDS[what]
+    write_recipe(lab, CHAIN)
+    before = listing(lab)
+    done = command(*argv, cwd=lab, check=2)
+    assert done.stderr.startswith(f"hrmctl: {message}"), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+    assert listing(lab) == before
+
+
+@pytest.mark.parametrize("argv", [["pipeline", "lab.yaml"], ["runs", "list"], ["pipeline", "lab.yaml", "--plan"]])
+def test_a_store_of_a_newer_version(lab: Path, argv: list[str]) -> None:
+    write_recipe(lab, CHAIN)
+    (lab / ".hrmctl").mkdir()
+    (lab / ".hrmctl" / "version").write_text("2\n")
+    before = listing(lab)
+    done = command(*argv, cwd=lab, check=2)
+    assert done.stderr == "hrmctl: .hrmctl was written by a newer hrmctl (store version 2); upgrade hrmctl\n"
+    assert listing(lab) == before
+
+
+def test_bytes_that_are_no_text_are_no_surprise(lab: Path) -> None:
+    write_recipe(lab, CHAIN)
+    command = [sys.executable, "-P", "-m", "hrmctl", "pipeline", "lab.yaml", "--plan", "--set"]
+    done = subprocess.run([*command, b"name=\xff"], cwd=lab, capture_output=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"hrmctl: --set name:1:1: the character U+DCFF is not allowed")
+    named = subprocess.run([*command[:-2], "--tracker", b"\xff"], cwd=lab, capture_output=True, timeout=60)
+    assert named.returncode == 2
+    assert named.stderr.startswith(b"hrmctl: unknown tracker '\\udcff'")
+
+
+@pytest.mark.parametrize("what", ["an unknown key", "10,000 levels", "not UTF-8"])
+def test_a_process_of_its_own_ends_the_same(lab: Path, what: str) -> None:
+    text, message = LINES[what]
+    (lab / "lab.yaml").write_bytes(text.encode("latin-1"))
+    before = listing(lab)
+    done = hrmctl("pipeline", "lab.yaml", cwd=lab, check=2)
+    assert done.stderr.startswith(f"hrmctl: {message}")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+    assert listing(lab) == before
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------
+
+
+def test_a_pipeline_in_json_and_what_it_left(lab: Path) -> None:
+    write_recipe(lab, CHAIN)
+    planned = json.loads(command("pipeline", "lab.yaml", "--plan", "--json", cwd=lab).stdout)
+    assert planned == [
+        {"stage": "data", "uses": "lab.make", "parents": [], "cached": False, "reason": "never ran here"},
+        {"stage": "a", "uses": "lab.train", "parents": ["data"], "cached": False, "reason": "data runs first"},
+    ]
+    assert not (lab / ".hrmctl").exists()
+    done = hrmctl("pipeline", "lab.yaml", "--json", cwd=lab)
+    result = json.loads(done.stdout)
+    assert done.stderr == "the recipe has no contracts: nothing was claimed, nothing was checked\n"
+    assert set(result) == {"run", "status", "exit_code", "stages", "check", "report", "notes"}
+    assert [(s["stage"], s["status"], s["error"]) for s in result["stages"]] == [
+        ("data", "done", ""),
+        ("a", "done", ""),
+    ]
+    assert (result["status"], result["exit_code"], result["check"]) == ("done", 0, None)
+    runs = json.loads(command("runs", "list", "--json", cwd=lab).stdout)
+    assert [set(run) for run in runs] == [{"run", "name", "recipe", "status", "started"}]
+    shown = json.loads(command("runs", "show", "--json", cwd=lab).stdout)
+    assert shown["run"] == result["run"] == runs[0]["run"]
+    assert set(shown["stages"]["a"]) >= {"uses", "version", "status", "key", "seed", "params", "inputs", "outputs"}
+    plain = command("runs", "list", cwd=lab).stdout.splitlines()
+    assert plain[0].split() == ["run", "recipe", "status", "stages", "started"]
+    assert plain[1].split()[:4] == [result["run"], "lab", "done", "2"]
+    assert "a      lab.train  done" in command("runs", "show", cwd=lab).stdout
+
+
+def test_a_failed_pipeline_in_json(lab: Path) -> None:
+    write_recipe(lab, CHAIN.replace('"}}', '", act: stage error}}'))
+    result = json.loads(command("pipeline", "lab.yaml", "--json", cwd=lab, check=4).stdout)
+    assert result["status"] == "failed"
+    assert result["exit_code"] == 4
+    assert result["stages"][1]["error"] == "the loss became NaN at step 2; lower the learning rate"
+
+
+def test_a_verdict_decides_the_exit_code(lab: Path) -> None:
+    write_contract(lab)
+    write_recipe(lab, CHAIN + "contracts: [loss.yaml]\n")
+    result = json.loads(command("pipeline", "lab.yaml", "--json", cwd=lab).stdout)
+    assert [j["verdict"] for j in result["check"]["judgements"]] == ["PASS"]
+    write_contract(lab, CONTRACT.replace("100", "1").replace("101", "2"))
+    result = json.loads(command("pipeline", "lab.yaml", "--json", cwd=lab, check=1).stdout)
+    assert [s["status"] for s in result["stages"]] == ["cached", "cached"]
+    assert [j["verdict"] for j in result["check"]["judgements"]] == ["FAIL"]
+
+
+def test_doctor_and_plugins_in_json(tmp_path: Path) -> None:
+    findings = json.loads(command("doctor", "--json", cwd=tmp_path, check=None).stdout)
+    assert all(set(f) == {"subject", "state", "detail", "remedy"} for f in findings)
+    assert {"python", "hrmctl", "cores", "store", "accelerator"} <= {f["subject"] for f in findings}
+    rows = json.loads(command("plugins", "list", "--json", cwd=tmp_path).stdout)
+    assert all(set(row) == {"name", "distribution", "version", "error"} for row in rows)
+    assert "### `finetune`" in command("plugins", "show", "finetune", cwd=tmp_path).stdout
+
+
+# --- a stage alone ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The lab as an installed distribution: only those get commands of their own."""
+    site = tmp_path / "site"
+    info = site / "lab-1.0.dist-info"
+    info.mkdir(parents=True)
+    write_lab(site)
+    (site / "hrmctl_plugins.py").rename(site / "lab_stages.py")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[hrmctl]\nlab = lab_stages\n")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.syspath_prepend(site)
+    catalog.cache_clear()
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "words.txt").write_text("some words")
+    yield work
+    catalog.cache_clear()
+    sys.modules.pop("lab_stages", None)
+
+
+def test_parameters_are_options(alone: Path) -> None:
+    argv = ["lab", "train", "--data", "words.txt", "--steps", "2", "--words", "a", "--words", "b", "--table", "k=3"]
+    argv += ["--no-fast", "--rate", "0.5", "--seed", "5", "--act", "nan", "--at", "1", "--json"]
+    result = json.loads(hrmctl(*argv, cwd=alone).stdout)
+    assert set(result) == {"run", "exit_code", "error", "outputs", "evidence"}
+    assert (result["exit_code"], result["error"]) == (0, "")
+    evidence = result["evidence"][0]
+    assert (evidence["name"], evidence["type"]) == ("loss", "measurement/v1")
+    assert evidence["payload"] == {"value": 7.5, "unit": "nats", "n": 2}
+    model = Path(result["outputs"]["model"])
+    assert json.loads((alone / model / "weights.json").read_text()) == [15.0, 7.5]
+    lock = json.loads(hrmctl("runs", "show", "--json", cwd=alone).stdout)
+    given = lock["stages"]["lab-train"]["params"]
+    assert given["words"] == ["a", "b"]
+    assert (given["table"], given["fast"], given["rate"], given["steps"]) == ({"k": 3}, False, 0.5, 2)
+    assert lock["argv"] == argv
+
+
+def test_outputs_are_copied_whole_and_never_over_something(alone: Path) -> None:
+    argv = ["lab", "train", "--data", "words.txt", "--out", "out"]
+    done = command(*argv, cwd=alone)
+    assert done.stdout == "model: out/model\n"
+    assert "loss: 3.33333 nats" in done.stderr
+    assert sorted(os.listdir(alone / "out")) == ["model"]
+    assert sorted(os.listdir(alone / "out" / "model")) == ["ballast", "weights.json"]
+    assert os.access(alone / "out" / "model" / "weights.json", os.W_OK)
+    assert (alone / "out" / "model" / "weights.json").stat().st_mode & 0o200
+    before = listing(alone)
+    again = command(*argv, cwd=alone, check=2)
+    assert again.stderr == "hrmctl: out/model exists; remove it or choose another --out\n"
+    assert listing(alone) == before
+    command("lab", "make", "--out", "out", cwd=alone)
+    assert (alone / "out" / "data.jsonl").read_text() == "hello\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--table", "k"], "--table k: no '='; write --table key=value"),
+        (["--table", "k=x"], "hrmctl lab train: table.k: expected an integer, found text ('x')"),
+        (["--steps", "0"], "hrmctl lab train: steps: an integer ('0') is out of range; must be at least 1"),
+        (["--steps", "x"], "Invalid value for '--steps'"),
+        (["--act", "dance"], "Invalid value for '--act'"),
+        (["--seed", "-1"], "hrmctl lab train: seed: an integer ('-1') is out of range"),
+        (["--data", "absent"], "hrmctl lab train: input 'data': no file or folder 'absent'"),
+    ],
+)
+def test_an_option_that_is_wrong(alone: Path, more: list[str], message: str) -> None:
+    before = listing(alone)
+    done = command("lab", "train", "--data", "words.txt", *more, cwd=alone, check=2)
+    assert done.stderr.startswith(f"hrmctl: {message}"), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert listing(alone) == before
+
+
+def test_a_stage_that_fails_says_so(alone: Path) -> None:
+    argv = ["lab", "train", "--data", "words.txt", "--act", "stage error"]
+    done = command(*argv, cwd=alone, check=4)
+    assert "lab-train: FAILED: the loss became NaN at step 2; lower the learning rate\n" in done.stderr
+    assert done.stdout == ""
+    result = json.loads(command(*argv, "--json", cwd=alone, check=4).stdout)
+    assert result["error"] == "the loss became NaN at step 2; lower the learning rate"
+    assert result["outputs"] == {}
+
+
+# --- people ---------------------------------------------------------------------------------------------------------
+
+
+def test_results_go_to_stdout_and_the_rest_to_stderr(lab: Path) -> None:
+    write_recipe(lab, CHAIN)
+    done = hrmctl("pipeline", "lab.yaml", cwd=lab)
+    run = open_store(lab).root.parent / ".hrmctl" / "runs"
+    (name,) = os.listdir(run)
+    lines = done.stderr.splitlines()
+    assert lines[:2] == [f"run {name}", "data: started"]
+    assert lines[2].startswith("data: done in ")
+    assert lines[-1] == "the recipe has no contracts: nothing was claimed, nothing was checked"
+    assert "\x1b" not in done.stderr
+
+
+def test_a_terminal_gets_bars_whatever_stages_are_called(lab: Path) -> None:
+    write_recipe(lab, CHAIN.replace('"}}', '", pause: 0.1}, matrix: {words: [["[/x]"], ["b"]]}}'))
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-P", "-m", "hrmctl", "pipeline", "lab.yaml"]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
+    process = subprocess.Popen(command, cwd=lab, stdout=subprocess.DEVNULL, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 4096)
+        except OSError:
+            break
+    assert process.wait(timeout=30) == 0, shown.decode()
+    text = shown.decode()
+    assert "a[words=['[/x]']]: done" in text
+    assert "3/3" in text
+    assert "loss" in text
+
+
+def events(stage: str) -> list[Any]:
+    return [
+        RunStarted("r", "recipe", Path(), [stage]),
+        StageStarted("r", stage, "lab", False),
+        StageProgress("r", stage, 1, 3, {"loss": 1.5}),
+        StageFinished("r", stage, "failed", 0.5, "it broke [/red]"),
+    ]
+
+
+@pytest.mark.parametrize("kind", [Bars, Lines])
+def test_progress_shows_names_as_they_are(kind: type, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = kind()
+    for event in events("a[/b]"):
+        shown(event)
+    shown.close()
+    assert "a[/b]: FAILED: it broke [/red]" in capsys.readouterr().err
+
+
+def test_a_surprise_leaves_a_log(lab: Path, tmp_path: Path) -> None:
+    more = """
+    def explode(report):
+        raise ZeroDivisionError("surprise")
+
+    @hookimpl
+    def hrmctl_executors():
+        from hrmctl import ExecutorSpec
+        return [ExecutorSpec("bomb", "", f"{__name__}:explode")]
+    """
+    write_lab(lab, more)
+    write_recipe(lab, CHAIN)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    done = hrmctl("pipeline", "lab.yaml", "--executor", "bomb", cwd=lab, check=4, TMPDIR=str(logs))
+    lines = done.stderr.splitlines()
+    assert lines[0] == "hrmctl: this should not have happened: ZeroDivisionError: surprise"
+    log = Path(lines[1].removeprefix("hrmctl: details, for a bug report: "))
+    assert "in explode" in log.read_text()
+    assert "'python'" in log.read_text()
+
+
+def test_a_reader_that_goes_away_is_no_surprise(lab: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"'{sys.executable}' -P -m hrmctl plugins show finetune | head -1"],
+        cwd=lab,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "### `finetune`\n"
+    assert done.stderr == ""
+
+
+def test_the_marker_of_hooks_is_public() -> None:
+    import hrmctl as public
+
+    assert public.hookimpl is hookimpl
+    assert set(public.__all__) >= {"StageSpec", "StageResult", "StageError", "Observation", "Output", "hookimpl"}
