@@ -36,6 +36,9 @@ def proven(document: Any) -> bool:
 
 def tampered(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Copies of a contract with one clause deleted, inverted, softened, or one control's verdict changed."""
+    if document["kind"] == "gate":
+        yield from tampered_gate(document)
+        return
     for index, clause in enumerate(document["require"]):
         name = clause["id"]
         yield f"clause {name} deleted", _changed(document, "require", index, None)
@@ -49,6 +52,19 @@ def tampered(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             f"control {index} turned",
             _changed(document, "controls", index, turned if control["expect"] == "PASS" else {"expect": "PASS"}),
         )
+
+
+def tampered_gate(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Copies of a gate with one rule deleted or deciding something else, or one control's outcome changed."""
+    outcomes = list(document["verdicts"])
+    for index, rule in enumerate(document["rules"]):
+        key = "then" if "then" in rule else "otherwise"
+        other = next(o for o in outcomes if o != rule[key])
+        yield f"rule {rule['id']} deleted", _changed(document, "rules", index, None)
+        yield f"rule {rule['id']} turned", _changed(document, "rules", index, {key: other})
+    for index, control in enumerate(document["controls"]):
+        other = next(o for o in outcomes if o != control["expect"])
+        yield f"control {index} turned", _changed(document, "controls", index, {"expect": other})
 
 
 def _changed(document: dict[str, Any], section: str, index: int, change: dict[str, Any] | None) -> dict[str, Any]:

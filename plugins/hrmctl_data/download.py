@@ -84,25 +84,17 @@ def _continue(url: str, part: Path, progress: Progress) -> None:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
             _receive(response, part, have, progress)
     except urllib.error.HTTPError as error:
-        _explain(error, part, have)
+        # A part that lacks nothing: the checksum tells whether it is the file.
+        if error.code == 416 and have:
+            return
+        said = f"the server says {error.code} {error.reason}"
+        raise (_Interrupted if error.code in _AGAIN else _Failed)(said) from error
     except urllib.error.URLError as error:
         raise _unreachable(error) from error
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
         raise _Interrupted(str(error) or type(error).__name__) from error
     except OSError as error:
         raise _Failed(f"{error.strerror or error} ({part.parent})") from error
-
-
-def _explain(error: urllib.error.HTTPError, part: Path, have: int) -> None:
-    said = f"the server says {error.code} {error.reason}"
-    if error.code == 416 and have:
-        # The part is as long as the file or longer; only the checksum can tell which.
-        total = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
-        if total and int(total[1]) == have:
-            return
-        part.unlink()
-        raise _Interrupted(said) from error
-    raise (_Interrupted if error.code in _AGAIN else _Failed)(said) from error
 
 
 def _unreachable(error: urllib.error.URLError) -> Exception:

@@ -95,13 +95,15 @@ def test_a_server_without_ranges(hub: FakeHub, tmp_path: Path) -> None:
     hub.knows_ranges = False
     (tmp_path / "f.part").write_bytes(BODY[:12_345])
     fetch(hub, tmp_path / "f")
+    assert len(hub.ranges) == 1
     assert (tmp_path / "f").read_bytes() == BODY
 
 
-@pytest.mark.parametrize("part", [BODY, BODY + b"more"], ids=["whole", "too long"])
-def test_a_part_that_lacks_nothing(hub: FakeHub, tmp_path: Path, part: bytes) -> None:
+@pytest.mark.parametrize(("part", "requests"), [(BODY, 1), (BODY + b"more", 2)], ids=["whole", "too long"])
+def test_a_part_that_lacks_nothing(hub: FakeHub, tmp_path: Path, part: bytes, requests: int) -> None:
     (tmp_path / "f.part").write_bytes(part)
     fetch(hub, tmp_path / "f")
+    assert len(hub.ranges) == requests
     assert (tmp_path / "f").read_bytes() == BODY
 
 

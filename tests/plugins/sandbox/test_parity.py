@@ -8,9 +8,13 @@ import sandbox_plain
 from hrmctl_sandbox import Limits, Problem, Sample, judge
 from sandbox_mutants import mutants
 
-# (problem, what differs): why a plain interpreter and the sandbox may disagree on a program of this problem
+# problem: why a plain interpreter and the sandbox may disagree on a program of it
 REFERENCE_EXCEPTIONS: dict[str, str] = {}
-MUTANT_EXCEPTIONS: dict[str, str] = {}
+MUTANT_EXCEPTIONS: dict[str, str] = {
+    "HumanEval/32": "the tests use the prompt's helper poly: the judge's own, where plainly a mutant of it counts",
+    "HumanEval/38": "the tests use the prompt's helper encode_cyclic: the judge's own",
+    "HumanEval/50": "the tests use the prompt's helper encode_shift: the judge's own",
+}
 
 Row = tuple[Problem, str]
 LIMITS = Limits(cpu_seconds=30, wall_seconds=120)
