@@ -442,7 +442,7 @@ def test_hook_hrmctl_trackers(whole: Whole) -> None:
     path = open_store(whole.folder).run_folder(whole.result.run) / "mirror.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(stage, step) for stage, step, _ in rows] == [("a", 1), ("a", 2), ("a", 3)]
-    assert rows[0][2] == {"loss": 13.0}
+    assert rows[0][2] == {"loss": 13.0, "rate": 1.0}
 
 
 def test_hook_hrmctl_diagnostics(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:

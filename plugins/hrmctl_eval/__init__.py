@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hrmctl import InputSpec, OutputSpec, StageSpec, hookimpl
+from hrmctl import DiagnosticSpec, InputSpec, OutputSpec, StageSpec, hookimpl
 from hrmctl_eval.params import EvalParams
 
 
@@ -22,3 +22,8 @@ def hrmctl_stages() -> list[StageSpec]:
             code=("hrmctl_models", "hrmctl_sandbox"),
         )
     ]
+
+
+@hookimpl
+def hrmctl_diagnostics() -> list[DiagnosticSpec]:
+    return [DiagnosticSpec("sandbox", "what contains generated programs on this machine", "hrmctl_eval.doctor:sandbox")]

@@ -226,7 +226,7 @@ def test_the_token_goes_to_the_hub_alone(
     fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    elsewhere = FakeHub(fake.folder)
+    elsewhere = FakeHub(fake.folder, cut_after={WEIGHTS: [1000]})
     server = serve(elsewhere)
     fake.redirect_to = elsewhere.address.replace("127.0.0.1", "localhost")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -235,6 +235,7 @@ def test_the_token_goes_to_the_hub_alone(
     server.server_close()
     assert {token for _, _, token in fake.requests} == {"Bearer hf_secret"}
     assert {token for _, _, token in elsewhere.requests} == {""}
+    assert [asked for path, asked, _ in elsewhere.requests if path.endswith(WEIGHTS)] == ["", "bytes=1000-"]
     assert "hf_secret" not in caplog.text
     assert "hf_secret" not in repr(result)
 

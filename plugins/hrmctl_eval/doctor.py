@@ -1,0 +1,15 @@
+"""What `hrmctl doctor` says of the sandbox."""
+
+from __future__ import annotations
+
+from hrmctl import Finding
+
+
+def sandbox() -> Finding:
+    """The mode that the sandbox really enforces here, and what is missing for a stricter one."""
+    from hrmctl_sandbox import probe
+
+    found = probe()
+    state = "ok" if found.mode == "sealed" else "missing" if found.mode.startswith("confined") else "broken"
+    lacking = f"; missing: {', '.join(found.missing)}" if found.missing else ""
+    return Finding("sandbox", state, f"{found.mode} ({', '.join(found.layers)}){lacking}", found.remedy)
