@@ -109,8 +109,11 @@ def test_the_shell_completes(tmp_path: Path, words: str, wanted: set[str]) -> No
 
 
 def test_the_completion_script_can_be_shown(tmp_path: Path) -> None:
-    done = hrmctl("--show-completion", "bash", cwd=tmp_path, check=None)
-    assert "_HRMCTL_COMPLETE=complete_bash" in done.stdout or "hrmctl" in done.stdout + done.stderr
+    # The shell is that of the process above this one.
+    script = f"'{sys.executable}' -P -m hrmctl --show-completion; true"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "_HRMCTL_COMPLETE=complete_bash" in done.stdout
+    assert "complete -o default -F _hrmctl_completion hrmctl" in done.stdout
 
 
 # --- bad input: exit 2, one clear line, nothing written -------------------------------------------------------

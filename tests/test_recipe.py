@@ -102,6 +102,8 @@ STAGES = [
         "a: {uses: lab.train, with: {data: absent.txt}}",
         "5:37: input 'data': no file or folder 'absent.txt'; write a path or ${stage.output}",
     ),
+    ("a: {uses: lab.train, with: {data: ~nobody-of-that-name}}", "5:37: input 'data': no file or folder '~nobody"),
+    (f"a: {{uses: lab.train, with: {{data: {'x' * 3000}}}}}", "5:37: input 'data': no file or folder 'xxx"),
     ("a: {uses: lab.train, with: {data: /dev/null}}", "5:37: input 'data': no file or folder '/dev/null'"),
     ("a: {uses: lab.train, with: {data: '${b.data}'}}", "5:37: no stage 'b'; known: a"),
     ("a: {uses: lab.train, with: {data: '${b}'}}", "5:37: '${b}' is not a reference; write ${stage.output}"),

@@ -24,6 +24,7 @@ from hrmctl.store import content_digest
 
 from .lab import (
     CONTRACT,
+    command,
     hrmctl,
     listing,
     lock_of,
@@ -563,9 +564,9 @@ OUTCOME = ("uses", "version", "key", "seed", "params", "inputs", "outputs")
 
 
 def start(folder: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-P", "-m", "hrmctl", "pipeline", "lab.yaml", "--store", "store", "--jobs", "2", *more]
+    argv = [sys.executable, "-P", "-m", "hrmctl", "pipeline", "lab.yaml", "--store", "store", "--jobs", "2", *more]
     return subprocess.Popen(
-        command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+        argv, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
     )
 
 
@@ -599,6 +600,8 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on(lab: Path) -> None:
     trace = lab / "trace"
     process = start(lab)
     wait_for(trace, "\n4 ")
+    second = command("pipeline", "lab.yaml", "--store", "store", cwd=lab, check=2)
+    assert second.stderr == "hrmctl: another hrmctl is using store (run); wait for it or use --store\n"
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors

@@ -253,7 +253,7 @@ def test_a_store_of_a_newer_version_is_refused(store: Store, text: str) -> None:
 
 def test_a_version_that_cannot_be_read_is_an_expected_error(store: Store) -> None:
     (store.root / "version").mkdir(parents=True)
-    with pytest.raises(StoreError, match="cannot read .*version: Is a directory"):
+    with pytest.raises(StoreError, match=r"cannot read .*version: Is a directory"):
         Store(store.root)
 
 
@@ -299,13 +299,15 @@ with Store(Path(sys.argv[1])).lock("run"):
 """
     command = [sys.executable, "-P", "-c", script, str(store.root)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(StoreError, match=r"another hrmctl is using .* \(run\)"), store.lock("run"):
-            pass
-        with store.lock("ledger"):
-            pass
-        holder.send_signal(signal.SIGKILL)
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            with pytest.raises(StoreError, match=r"another hrmctl is using .* \(run\)"), store.lock("run"):
+                pass
+            with store.lock("ledger"):
+                pass
+        finally:
+            holder.send_signal(signal.SIGKILL)
     with store.lock("run"):
         pass
 
@@ -378,13 +380,13 @@ attempt(lambda: store.remember("k", {}))
 
 
 def test_reading_works_on_a_read_only_disk(tmp_path: Path) -> None:
-    code = """
-digest = "%s"
+    code = f"""
+digest = "{hashlib.sha256(b"small").hexdigest()}"
 if len(sys.argv) == 1:
     store.put(small, "dataset", "s")
 else:
     print(Store(store.root).get(digest, "dataset", "s").path.read_text())
-""" % hashlib.sha256(b"small").hexdigest()
+"""
     script = '"$PYTHON" -P -c "$CODE"\nmount -o remount,ro "$DISK"\n"$PYTHON" -P -c "$CODE" again'
     assert disk(tmp_path, script, code) == ["small"]
 
@@ -394,7 +396,7 @@ def test_a_folder_that_may_not_be_written_is_an_expected_error(tmp_path: Path, s
         pytest.skip("root may write everywhere; the read-only disk stands for it")
     store.prepare()
     store.root.chmod(0o555)
-    with pytest.raises(StoreError, match="cannot create|read-only"):
+    with pytest.raises(StoreError, match=r"cannot create|read-only"):
         store.scratch("key")
     store.root.chmod(0o755)
 

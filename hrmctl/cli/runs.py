@@ -60,6 +60,7 @@ def report(
     store: StoreOption = DEFAULT_STORE,
 ) -> int:
     """The report of a run from what the ledger says; Markdown on standard output unless a file is named."""
+    from hrmctl.cli.show import require_reporter
     from hrmctl.jsonio import write_atomic
     from hrmctl.plugins import catalog
     from hrmctl.registry import resolve
@@ -70,13 +71,16 @@ def report(
     opened = Store(store)
     chosen = pick_run(opened, run)
     check = report_from_ledger(opened, chosen)
-    reporters = catalog().reporters
     if html is not None:
-        write_atomic(html, resolve(reporters["html"].target)(run_report(opened, chosen, check)))
+        page = resolve(require_reporter(catalog(), "html").target)
+        write_atomic(html, page(run_report(opened, chosen, check)))
         print(html)
+        if markdown is None:
+            return check.exit_code
+    text = resolve(require_reporter(catalog(), "markdown").target)(check)
     if markdown is not None:
-        write_atomic(markdown, resolve(reporters["markdown"].target)(check))
+        write_atomic(markdown, text)
         print(markdown)
-    if html is None and markdown is None:
-        print(resolve(reporters["markdown"].target)(check))
+    else:
+        print(text)
     return check.exit_code

@@ -11,7 +11,7 @@ from typing import Any
 
 from hrmctl_sandbox import ErrorClass, Limits, Problem, Sample
 
-from hrmctl import Artifact
+from hrmctl import Artifact, StageError
 from hrmctl_eval.answers import Answers, generated, references
 from hrmctl_eval.extract import parses
 from hrmctl_eval.journal import Journal
@@ -98,6 +98,9 @@ def evaluate(
             _collect(task, by_id, judged, bench.ready())
             report(0)
         _collect(task, by_id, judged, _reported(bench.finish(), report))
+    wanted = len(task.problems) * params.samples
+    if task.judged != wanted:
+        raise StageError(f"{wanted - task.judged} of {wanted} samples came back without an outcome; run again")
 
 
 def _bench(problems: Sequence[CodeProblem], params: EvalParams, threads: int) -> Bench:

@@ -1,4 +1,4 @@
-"""Reading a dataset artifact: one problem a line, in the format of docs/data.md."""
+"""Reading a dataset artifact: one problem a line (docs/data.md)."""
 
 from __future__ import annotations
 

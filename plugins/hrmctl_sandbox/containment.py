@@ -189,14 +189,19 @@ def _restrict_files(view: View) -> None:
     landlock.restrict([*entries, *view.libraries], list(view.folders), [_NULL])
 
 
-def limit_resources(cpu_seconds: float, memory_bytes: int) -> None:
-    """The limits of one program's process; the CPU limit here only backs up the judge's finer one."""
-    seconds = int(cpu_seconds) + 2
-    _limit(resource.RLIMIT_CPU, seconds, seconds + 1)
+def limit_resources(memory_bytes: int) -> None:
+    """The limits that the zygote sets on itself and its programs inherit."""
     _limit(resource.RLIMIT_AS, memory_bytes, memory_bytes)
     _limit(resource.RLIMIT_NOFILE, 64, 64)
-    for kind in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK):
+    for kind in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK):
         _limit(kind, 0, 0)
+
+
+def limit_program(cpu_seconds: float) -> None:
+    """The limits that only a program's process has; the CPU limit only backs up the judge's finer one."""
+    seconds = int(cpu_seconds) + 2
+    _limit(resource.RLIMIT_CPU, seconds, seconds + 1)
+    _limit(resource.RLIMIT_NPROC, 0, 0)
 
 
 def _limit(kind: int, soft: int, hard: int) -> None:

@@ -117,6 +117,7 @@ class Zygote:
 
     def loop(self) -> NoReturn:
         """Serve until the judge hangs up."""
+        containment.limit_resources(self._config["memory_bytes"])
         candidate.rehearse()
         gc.collect()
         gc.freeze()
@@ -143,9 +144,10 @@ class Zygote:
             self._control.close()
             os.dup2(channel, _CHANNEL)
             os.closerange(_CHANNEL + 1, 1 << 16)
-            if sys.platform == "linux":
+            # Where the zygote is the first process of a pid namespace, the kernel ends this one with it.
+            if sys.platform == "linux" and os.getppid() != 1:
                 kernel.die_with_parent()
-            containment.limit_resources(self._config["cpu_seconds"], self._config["memory_bytes"])
+            containment.limit_program(self._config["cpu_seconds"])
             if self._filter is not None:
                 self._filter.install()
             random.seed()

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hrmctl_models
 import pytest
 from hrmctl_eval import hrmctl_stages, judging
 from hrmctl_eval.params import EvalParams
 from hrmctl_eval.stage import run
+from hrmctl_models.loading import load_tokenizer
 from hrmctl_sandbox import SandboxUnavailable
 
 from hrmctl import Cancelled, InputError, StageError, StageResult
@@ -30,7 +32,7 @@ from tests.plugins.eval.helpers import (
     without_times,
 )
 
-SAMPLED = EvalParams(samples=4, k=(1, 4), temperature=2.5, max_new_tokens=24, batch_size=8)
+SAMPLED = EvalParams(samples=4, k=(1, 4), temperature=1.6, max_new_tokens=24, batch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -226,10 +228,8 @@ def test_each_task_has_its_own_evidence(tmp_path: Path) -> None:
 
 
 def test_a_prompt_that_fills_the_window_is_refused_and_counts_as_not_passed(tmp_path: Path) -> None:
-    import hrmctl_models
-
     long = {**PROBLEMS[0], "task_id": "tiny/long", "prompt": "# " + "word " * 3000 + "\ndef f(n):\n"}
-    tokenizer = hrmctl_models.load_tokenizer(trained_model(tmp_path / "hrm").path)
+    tokenizer = load_tokenizer(trained_model(tmp_path / "hrm").path)
     model = hrmctl_models.build("gpt2-micro", len(tokenizer), {"bos": 1, "eos": 2, "pad": 0}, seed=1)
     hrmctl_models.save(model, tokenizer, tmp_path / "gpt2")
     inputs = {
