@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import re
 import sys
 import traceback
@@ -38,6 +39,7 @@ from hrmctl.yamlio import suggest
 
 GROUP = "hrmctl"
 LOCAL_FILE = "hrmctl_plugins.py"
+FOLDER = "HRMCTL_PLUGINS"
 COMMANDS = frozenset(
     {
         *("check", "compare", "contracts", "dashboard", "doctor", "forecast", "ledger", "pipeline", "plugins"),
@@ -93,7 +95,12 @@ class Catalog:
 
 @cache
 def catalog(folder: Path | None = None) -> Catalog:
-    """The catalogue of all plugins, with those of `folder/hrmctl_plugins.py` when it is given."""
+    """The catalogue of all plugins, with those of `folder/hrmctl_plugins.py`.
+
+    Without a folder it is that of the recipe whose stage this process runs, so that a stage sees the plugins of its
+    recipe; anywhere else, that of the installed plugins.
+    """
+    folder = folder or (Path(os.environ[FOLDER]) if os.environ.get(FOLDER) else None)
     plugins = [*_installed(), *_local(folder)]
     _refuse_same_names(plugins)
     manager = pluggy.PluginManager(hookspecs.PROJECT)
@@ -209,6 +216,12 @@ def _collect(manager: pluggy.PluginManager, plugins: tuple[Plugin, ...]) -> Cata
     owner = {name: plugin for (kind, name), plugin in owners.items() if kind == "stages"}
     ordered = {kind: dict(sorted(table.items())) for kind, table in tables.items()}
     return Catalog(tuple(checked), manager, **ordered, owner=owner)
+
+
+def built_in(found: Catalog) -> Catalog:
+    """The catalogue of hrmctl's own plugins alone, which is the same whatever else is installed."""
+    own = tuple(plugin for plugin in found.plugins if plugin.distribution == "hrmctl" and not plugin.error)
+    return _collect(found.manager, own)
 
 
 def _provided(plugin: Plugin) -> list[tuple[str, Any]]:

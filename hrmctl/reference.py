@@ -12,7 +12,7 @@ from hrmctl.contract.editor import contract_schema
 from hrmctl.contract.gate import GateDoc
 from hrmctl.jsonio import write_atomic
 from hrmctl.model import DatasetSpec, MeasureSpec, StageSpec
-from hrmctl.plugins import Catalog, catalog
+from hrmctl.plugins import Catalog, built_in, catalog
 from hrmctl.recipe.parse import RecipeEntry
 from hrmctl.schema import fields_of, json_schema
 
@@ -71,7 +71,7 @@ def _type_name(kind: Any) -> str:
 
 
 def reference_page(found: Catalog) -> str:
-    """docs/reference.md: every stage, measure, data set, … with its parameters, and every hook."""
+    """A page on every stage, measure, data set, … with its parameters, and every hook."""
     from hrmctl import hookspecs
 
     parts = ["# Reference", "", "Generated from the code by `make docs`; do not edit.", ""]
@@ -115,8 +115,8 @@ def _stage_schema(spec: StageSpec) -> dict[str, Any]:
 
 
 def main(page: Path, folder: Path) -> None:
-    """Write the reference page and the schemas."""
-    found = catalog()
+    """Write the reference page and the schemas of what hrmctl itself brings."""
+    found = built_in(catalog())
     write_atomic(page, reference_page(found))
     for name, document in schemas(found).items():
         write_atomic(folder / f"{name}.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")

@@ -230,7 +230,7 @@ def _violation(value: Any, bound: Any) -> str:
         return next((fault for b in bound if (fault := _violation(value, b))), "")
     if isinstance(bound, (at.MinLen, at.MaxLen, at.Len)):
         return _wrong_length(value, bound) if isinstance(value, Sized) else ""
-    return _wrong_size(value, bound) if isinstance(value, (int, float)) else ""
+    return _wrong_size(value, bound) if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
 
 
 def _wrong_size(value: Any, bound: Any) -> str:
@@ -294,7 +294,7 @@ def _type_schema(kind: Any) -> dict[str, Any]:
         return {"type": "array", "items": _type_schema(args[0])} | _bound_schema(extras, kind)
     if origin in (dict, Mapping):
         return {"type": "object", "additionalProperties": _type_schema(args[1])} | _bound_schema(extras, kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    if kind is not Node and dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return json_schema(kind)
     return {}
 

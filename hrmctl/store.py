@@ -115,6 +115,12 @@ class Store:
         if not text.isdecimal() or int(text) > VERSION:
             raise StoreError(f"{self.root} was written by a newer hrmctl (store version {text[:20]}); upgrade hrmctl")
 
+    def sweep(self) -> None:
+        """Remove what a killed run left half written. Only for who holds the lock of runs."""
+        for pattern in ("runs/*/.*", "runs/*/evidence/.*", "cache/.*", "objects/sha256/*/.*"):
+            for path in self.root.glob(pattern):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold the named lock of this store. Raises StoreError at once when another process holds it."""

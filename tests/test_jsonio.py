@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrmctl.errors import HrmctlError, StoreError
@@ -38,6 +38,7 @@ class Point:
 
 
 @given(TREES)
+@settings(deadline=None)
 def test_canonical_json_is_one_line_that_reads_back(tree: Any) -> None:
     text = canonical(tree)
     assert "\n" not in text
@@ -46,6 +47,7 @@ def test_canonical_json_is_one_line_that_reads_back(tree: Any) -> None:
 
 
 @given(st.dictionaries(WORDS, SCALARS, min_size=2, max_size=6))
+@settings(deadline=None)
 def test_the_order_of_keys_does_not_count(tree: dict[str, Any]) -> None:
     turned = dict(reversed(tree.items()))
     assert canonical(turned) == canonical(tree)
@@ -93,6 +95,7 @@ def test_reading_refuses_with_the_place(text: str, message: str) -> None:
 
 
 @given(st.text(max_size=40) | TREES.map(json.dumps))
+@settings(deadline=None)
 def test_reading_raises_nothing_but_expected_errors(text: str) -> None:
     with suppress(HrmctlError):
         assert loads(canonical(loads(text))) == loads(text)

@@ -301,7 +301,7 @@ PLACES = [
 
 
 @given(st.lists(st.tuples(st.text(max_size=12), st.text(max_size=8)), max_size=3))
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_no_setting_surprises(pairs: list[tuple[str, str]]) -> None:
     for texts in ([f"{k}={v}" for k, v in pairs], [f"stages.a.{k}={v}" for k, v in pairs]):
         with suppress(InputError):
@@ -309,7 +309,7 @@ def test_no_setting_surprises(pairs: list[tuple[str, str]]) -> None:
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=6), st.lists, max_leaves=5))
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_no_value_anywhere_surprises(value: Any) -> None:
     import yaml
 

@@ -182,7 +182,7 @@ PAYLOADS = st.dictionaries(
 
 
 @given(PAYLOADS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 def test_evidence_comes_back_as_it_was(tmp_path: Path, payload: dict[str, Any]) -> None:
     store = Store(tmp_path / "store")
     made = store.put_evidence(Evidence("e", "measurement/v1", payload, WHERE))

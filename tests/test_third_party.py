@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,18 @@ def test_its_parameters_are_options_and_its_errors_are_lines(site: Path, work: P
     assert failed["error"] == "rows.jsonl:1: no 'body' (KeyError); name another --field"
     shown = hrmctl("plugins", "show", "at_least_words", cwd=work, PYTHONPATH=str(site)).stdout
     assert "| `words` | int | required | how many there must be |" in shown
+
+
+def test_the_reference_of_hrmctl_is_the_same_with_it(site: Path, work: Path) -> None:
+    code = "from pathlib import Path; from hrmctl.reference import main; main(Path('page.md'), Path('schema'))"
+    for folder, environment in (("with", {"PYTHONPATH": str(site)}), ("without", {})):
+        (work / folder).mkdir()
+        known = os.environ | environment
+        subprocess.run([sys.executable, "-P", "-c", code], cwd=work / folder, env=known, check=True, timeout=60)
+    assert (work / "with" / "page.md").read_text() == (work / "without" / "page.md").read_text()
+    assert (work / "with" / "schema" / "recipe.json").read_text() == (
+        work / "without" / "schema" / "recipe.json"
+    ).read_text()
 
 
 def test_its_contract_is_proven(site: Path, work: Path) -> None:

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from hrmctl.errors import InputError, Problem, one_line
 from hrmctl.yamlio import MAX_BYTES, MAX_DEPTH, MAX_PROBLEMS, MAX_VALUES, Node, load, parse, suggest
 
-# What YAML 1.1 (the reference) and YAML 1.2's core schema read alike.
-WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=12)
+# What YAML 1.1 (the reference) and YAML 1.2's core schema read alike: `0E0` is text in the one, a number in the other.
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=12).filter(
+    lambda word: word[:1] not in "+-.0123456789" or not word
+)
 SCALARS = st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False) | WORDS
 TREES = st.recursive(
     SCALARS,
@@ -40,13 +42,14 @@ def one(text: str) -> str:
 
 
 @given(TREES, st.booleans())
+@settings(deadline=None)
 def test_agrees_with_the_reference_on_what_it_writes(tree: Any, flow: bool) -> None:
     text = yaml.safe_dump(tree, default_flow_style=flow, allow_unicode=True)
     assert parse(text).plain() == yaml.safe_load(text) == tree
 
 
 @given(FRAGMENTS.map("".join) | st.text(max_size=60))
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 def test_hostile_text_raises_nothing_but_input_errors_with_a_place(text: str) -> None:
     try:
         node = parse(text, "f.yaml")
@@ -62,6 +65,7 @@ def test_hostile_text_raises_nothing_but_input_errors_with_a_place(text: str) ->
 
 
 @given(TREES)
+@settings(deadline=None)
 def test_every_value_knows_its_place(tree: Any) -> None:
     text = yaml.safe_dump({"key": tree}, default_flow_style=False, allow_unicode=True)
     lines = text.split("\n")
@@ -224,6 +228,7 @@ def test_what_cannot_be_read_is_an_input_error(tmp_path: Path, name: str, words:
 
 
 @given(TREES.filter(lambda tree: tree is not None))
+@settings(deadline=None)
 def test_a_node_over_plain_data_gives_it_back(tree: Any) -> None:
     assert Node.of(tree).plain() == tree
 
@@ -236,6 +241,7 @@ def test_suggestions_name_the_nearest_or_the_few() -> None:
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_a_message_stays_on_one_line_and_short(text: str) -> None:
     shown = one_line(text * 50, limit=100)
     assert shown.isprintable()

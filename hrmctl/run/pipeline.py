@@ -73,6 +73,7 @@ def run_pipeline(
     if options.resume:
         store.run_folder(options.resume)
     with store.lock("run"):
+        store.sweep()
         run_id = options.resume or new_run_id(plan.recipe.entry.name)
         run = Run(plan, store, catalog, run_id, _run_options(plan, options), [listener])
         run.mirror(trackers)

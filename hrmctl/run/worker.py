@@ -1,4 +1,4 @@
-"""Run one stage in a process of its own: `python -m hrmctl.run.worker CALL.json FD PARENT`.
+"""Run one stage in a process of its own: `python -m hrmctl.run.worker CALL.json FD PARENT` (`-`: the call on stdin).
 
 Messages go to descriptor FD as JSON lines; standard output and error go to the stage's log.
 """
@@ -77,7 +77,7 @@ def main(call_path: str, descriptor: int, parent: int) -> int:
     # A program that the stage starts must not keep the channel open after the stage has died.
     os.set_inheritable(descriptor, False)
     channel = os.fdopen(descriptor, "w")
-    call = StageCall(**json.loads(Path(call_path).read_text()))
+    call = StageCall(**json.loads(sys.stdin.read() if call_path == "-" else Path(call_path).read_text()))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
         _run(call, channel)
@@ -113,7 +113,7 @@ def _die_with(parent: int) -> None:
 
 def _run(call: StageCall, channel: TextIO) -> None:
     store = Store(Path(call.store))
-    spec = catalog(Path(call.plugins) if call.plugins else None).stage(call.uses)
+    spec = catalog().stage(call.uses)
     params: Any = decode_or_raise(Node.of(call.params, call.stage), spec.params)
     inputs = _inputs(call, spec, store)
     scratch = store.scratch(call.key)

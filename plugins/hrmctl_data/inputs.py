@@ -68,7 +68,7 @@ def choose_inputs(steps: Sequence[Step], rng: random.Random) -> list[tuple[Any, 
     kills = [_refuted_by(miss, pool) for miss in must]
     if not all(kills):
         return None
-    chosen = _cover([*kills, *(_refuted_by(miss, pool) for miss in should)], pool)
+    chosen = cover([*kills, *(_refuted_by(miss, pool) for miss in should)], pool)
     return [pool[i] for i in chosen] if chosen and all(k & chosen.keys() for k in kills) else None
 
 
@@ -92,12 +92,11 @@ def _refuted_by(miss: Sequence[Step], pool: list[tuple[Any, Any]]) -> set[int]:
     return {i for i, (value, expected) in enumerate(pool) if run_steps(miss, value) != expected}
 
 
-def _is_new(index: int, chosen: Collection[int], pool: list[tuple[Any, Any]]) -> bool:
-    return all(pool[index][1] != pool[i][1] for i in chosen)
+def cover(kills: list[set[int]], pool: list[tuple[Any, Any]]) -> dict[int, None]:
+    """Three to six indices into the pool, greedily by the misses newly refuted; none where all results are equal.
 
-
-def _cover(kills: list[set[int]], pool: list[tuple[Any, Any]]) -> dict[int, None]:
-    """Indices into the pool, greedily by the number of misses newly refuted; empty where all results are equal."""
+    `kills` holds for each miss the indices that refute it. Two of the results chosen differ.
+    """
     first = max(range(len(pool)), key=lambda i: sum(i in k for k in kills))
     other = [i for i, (_, expected) in enumerate(pool) if expected != pool[first][1]]
     if not other:
@@ -114,3 +113,7 @@ def _cover(kills: list[set[int]], pool: list[tuple[Any, Any]]) -> dict[int, None
         if not candidates:
             break
     return chosen
+
+
+def _is_new(index: int, chosen: Collection[int], pool: list[tuple[Any, Any]]) -> bool:
+    return all(pool[index][1] != pool[i][1] for i in chosen)

@@ -105,7 +105,7 @@ def evaluate(
 
 def _bench(problems: Sequence[CodeProblem], params: EvalParams, threads: int) -> Bench:
     return Bench(
-        [Problem(p.task_id, p.tests, p.entry_point or None, p.setup) for p in problems],
+        [Problem(p.task_id, p.tests, p.entry_point or None, p.trusted) for p in problems],
         limits=Limits(params.cpu_seconds, params.wall_seconds, params.memory_mb << 20),
         workers=params.workers or threads,
         allow_unsafe=params.allow_unsafe,

@@ -40,8 +40,7 @@ def program_of(completion: str, prefix: str = "", entry_point: str = "") -> str:
     if not opens_body(prefix):
         return prefix + _standalone(text, entry_point)
     if _restates(text, entry_point):
-        closed = prefix if parses(prefix) else prefix.rstrip() + " pass"
-        return f"{closed}\n{_standalone(text, entry_point)}"
+        return f"{closed(prefix)}\n{_standalone(text, entry_point)}"
     return prefix + text[: _end_of_body(text, prefix)]
 
 
@@ -91,6 +90,11 @@ def opens_body(prefix: str) -> bool:
     if tree is None:
         return True
     return bool(tree.body) and isinstance(tree.body[-1], (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+
+
+def closed(prefix: str) -> str:
+    """The prefix with a body for what it leaves open, where it needs one to parse."""
+    return prefix if parses(prefix) else prefix.rstrip() + " pass"
 
 
 def _restates(text: str, entry_point: str) -> bool:

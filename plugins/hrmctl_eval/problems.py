@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from hrmctl import Problem, StageError
+from hrmctl_eval.extract import closed, opens_body, parses
 
 _SHOWN = 10
 _TEXTS = ("task_id", "prompt", "prefix", "completion", "entry_point", "setup")
 _NEEDED = ("task_id", "prompt")
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,19 @@ class CodeProblem:
     entry_point: str
     setup: str
     tests: tuple[str, ...]
+
+    @property
+    def trusted(self) -> str:
+        """Source that the judge runs before the tests: `setup`, and the functions that the prefix defines for them.
+
+        Those come with the problem (HumanEval's `poly`, say), so that a completion cannot replace them.
+        """
+        given = closed(self.prefix) if opens_body(self.prefix) else self.prefix
+        body = ast.parse(given).body if parses(given) else []
+        helpers = [node for node in body if getattr(node, "name", "") != self.entry_point]
+        if not any(isinstance(node, _DEFINITIONS) for node in helpers):
+            return self.setup
+        return "\n".join([self.setup, *(ast.unparse(node) for node in helpers)]).strip()
 
 
 def read_problems(path: Path) -> list[CodeProblem]:

@@ -134,14 +134,15 @@ def _download(repository: Repository, file: RemoteFile, part: Path, advance: Cal
     part.touch()
     done = min(part.stat().st_size, file.size)
     advance(done)
-    failures = 0
+    failures, furthest = 0, part.stat().st_size
     while part.stat().st_size < file.size or file.size == 0:
-        before = part.stat().st_size
         try:
             _request(repository, file, part, advance)
             return
         except _Stalled as error:
-            failures = failures + 1 if part.stat().st_size <= before else 1
+            # Only new ground counts: a server that always starts again must not be asked for ever.
+            failures = failures + 1 if part.stat().st_size <= furthest else 1
+            furthest = max(furthest, part.stat().st_size)
             if failures >= _ATTEMPTS:
                 reason = f"{file.name} cannot be fetched ({error}); run it again to continue where it stopped"
                 raise StageError(reason) from error

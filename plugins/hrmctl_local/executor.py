@@ -8,14 +8,15 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hrmctl.errors import HrmctlError
 from hrmctl.execution import Message, StageCall
 from hrmctl.jsonio import canonical
+from hrmctl.plugins import FOLDER
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -36,7 +37,6 @@ class LocalExecutor:
         self.capacity = capacity
         self._cancelled = False
         self._selector = selectors.DefaultSelector()
-        self._folder = Path(tempfile.mkdtemp(prefix="hrmctl-"))
 
     def start(self, call: StageCall) -> None:
         try:
@@ -47,24 +47,25 @@ class LocalExecutor:
             raise HrmctlError(f"cannot start {call.stage}: {where}: {error.strerror or error}; {remedy}") from error
 
     def _launch(self, call: StageCall) -> None:
-        path = self._folder / f"{call.key}.json"
-        path.write_text(canonical(call))
         log = Path(call.log)
         log.parent.mkdir(parents=True, exist_ok=True)
         ours, theirs = os.pipe()
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "hrmctl.run.worker", str(path), str(theirs), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-P", "-m", "hrmctl.run.worker", "-", str(theirs), str(os.getpid())],
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 pass_fds=(theirs,),
-                env=_environment(call.threads),
+                env=_environment(call),
                 start_new_session=True,
             )
         os.close(theirs)
         os.set_blocking(ours, False)
         self._selector.register(ours, selectors.EVENT_READ, _Worker(call, process, ours))
+        # A worker that is dead already is told by the end of its channel.
+        with suppress(BrokenPipeError), process.stdin as stdin:  # type: ignore[union-attr]
+            stdin.write(canonical(call).encode())
 
     def wait(self, timeout: float) -> Sequence[Message]:
         messages: list[Message] = []
@@ -88,9 +89,6 @@ class LocalExecutor:
             worker.process.wait()
             os.close(worker.channel)
         self._selector.close()
-        for path in self._folder.iterdir():
-            path.unlink()
-        self._folder.rmdir()
 
     def _workers(self) -> list[_Worker]:
         return [key.data for key in self._selector.get_map().values()]
@@ -142,13 +140,14 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
         return
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(call: StageCall) -> dict[str, str]:
     """Fixed thread counts, and threads that sleep while they wait: spinning ones slow a shared machine tenfold."""
     extra = {
-        **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+        **dict.fromkeys(_THREAD_VARIABLES, str(call.threads)),
         "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
+        FOLDER: call.plugins,
     }
     return {**os.environ, **extra}

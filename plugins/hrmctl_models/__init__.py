@@ -51,4 +51,6 @@ def hrmctl_architectures() -> list[ArchitectureSpec]:
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    # Importing the module `generate` puts it here under that name; the function of that name must win.
+    globals()[name] = found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return found

@@ -322,6 +322,7 @@ class _Engine:
         for mover, gap in zip(movers, gaps, strict=True):
             self.rows[gap] = self.rows[mover]
         if self.seen is not None and gaps:
-            self.seen[gaps] = self.seen[movers]
+            with torch.inference_mode():
+                self.seen[gaps] = self.seen[movers]
         del self.rows[left:]
         self.decoder.move(movers, gaps, left)

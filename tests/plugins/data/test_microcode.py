@@ -12,9 +12,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from hrmctl_data.inputs import MOST_TESTS, cover, near_misses
 from hrmctl_data.microcode import Splitter, passes_own_tests, problems
 from hrmctl_data.operations import BY_NAME, BY_SOURCE, OPERATIONS, ORDERS, VARIABLES
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hrmctl import StageError
@@ -134,15 +135,28 @@ def test_identity_passes_nowhere(sample: list[dict[str, Any]]) -> None:
         assert not passes(row, f"    return {VARIABLES[BY_NAME[signature(row)[0]].source]}\n"), row
 
 
-def test_most_wrong_constants_fail() -> None:
-    rows = [row for row in problems("train", 600, 4) if re.search(r"[2-9]", row["completion"])]
-    survivors = 0
-    for row in rows:
-        body = row["completion"]
-        digits = [m.start() for m in re.finditer(r"\b[3-8]\b", body)]
-        changed = [body[:i] + str(int(body[i]) + 1) + body[i + 1 :] for i in digits]
-        survivors += any(passes(row, wrong) for wrong in changed)
-    assert survivors / len(rows) < 0.05
+def test_near_misses_lack_swap_and_shift() -> None:
+    add, negate = (BY_NAME["int.add"], 5), (BY_NAME["int.negate"], None)
+    must, should = near_misses([add, negate])
+    assert [list(steps) for steps in must] == [[], [add], [negate]]
+    shifted = [[(BY_NAME["int.add"], k), negate] for k in (4, 6)]
+    assert [list(steps) for steps in should] == [[negate, add], *shifted]
+
+
+@given(
+    results=st.lists(st.integers(0, 2), min_size=3, max_size=10),
+    kills=st.lists(st.sets(st.integers(0, 9), max_size=3), max_size=8),
+)
+@example(results=[0, 0, 0, 1], kills=[{0}, {1}, {2}])
+def test_chosen_inputs_differ_and_refute_what_they_can(results: list[int], kills: list[set[int]]) -> None:
+    kills = [{i for i in kill if i < len(results)} for kill in kills]
+    chosen = cover(kills, list(enumerate(results)))
+    if len(set(results)) == 1:
+        assert not chosen
+        return
+    assert len({results[i] for i in chosen}) > 1
+    assert 3 <= len(chosen) <= MOST_TESTS
+    assert len(chosen) == MOST_TESTS or all(kill & chosen.keys() for kill in kills if kill)
 
 
 def test_examples_are_short(sample: list[dict[str, Any]]) -> None:
@@ -167,7 +181,9 @@ def test_a_split_does_not_depend_on_sizes() -> None:
 
 
 def test_seeds_differ() -> None:
-    assert list(problems("test", 20, 1)) != list(problems("test", 20, 2))
+    alone = len(OPERATIONS)
+    assert list(problems("train", alone, 1)) != list(problems("train", alone, 2))
+    assert Splitter.from_seed(1) != Splitter.from_seed(2)
 
 
 def test_the_same_seed_gives_the_same_rows_in_any_process() -> None:

@@ -207,6 +207,18 @@ def test_references_are_judged_as_they_are(tmp_path: Path) -> None:
     assert result.artifacts["samples"].label == "references/tiny@test"
 
 
+def test_a_completion_cannot_replace_what_the_prefix_gives_the_tests(tmp_path: Path) -> None:
+    prefix = 'def helper(x):\n    return x + 1\n\n\ndef f(x):\n    """ Add one. """\n'
+    given = {"prompt": prefix, "prefix": prefix, "tests": ["assert helper(f(1)) == 3"]}
+    honest = {**PROBLEMS[0], **given, "task_id": "honest", "completion": "    return helper(x)\n"}
+    forged = "    global helper\n    helper = lambda x: 3\n    return 0\n"
+    forging = {**PROBLEMS[0], **given, "task_id": "forging", "completion": forged}
+    result, _ = evaluate(tmp_path, EvalParams(source="references"), [honest, forging])
+    payload = observed(result)["samples"].payload
+    assert [problem["outcomes"] for problem in payload["problems"]] == [["passed"], ["wrong_answer"]]
+    assert payload["forgeable"] == 0
+
+
 def test_a_limit_is_recorded_and_the_label_does_not_claim_the_whole(tmp_path: Path) -> None:
     result, context = evaluate(tmp_path, EvalParams(source="references", limit=5))
     payload = observed(result)["samples"].payload

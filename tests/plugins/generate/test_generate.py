@@ -48,6 +48,7 @@ def _texts(results: list[list[Any]]) -> list[list[tuple[int, ...]]]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_is_that_of_transformers_token_by_token(family: str) -> None:
     loaded = tiny(family)
+    assert decoding.batches_exactly(loaded.model)
     ours = generate(loaded, PROMPTS, temperature=0, max_new_tokens=24, batch_size=7)
     theirs = [greedy_of_transformers(loaded, prompt, 24) for prompt in PROMPTS]
     assert [list(samples[0].tokens) for samples in ours] == theirs

@@ -39,20 +39,22 @@ def test_filters_are_those_of_transformers(temperature: float, top_k: int, top_p
     torch.testing.assert_close(filtered(logits, Sampling(temperature, top_k, top_p)), expected, atol=1e-6, rtol=1e-4)
 
 
-def test_repetition_penalty_is_that_of_transformers() -> None:
-    logits = _logits(4, 40)
-    seen_ids = torch.tensor([[1, 2, 3], [4, 4, 5], [39, 0, 7], [8, 9, 10]])
+@pytest.mark.parametrize("shift", [10, 0, -10])
+def test_repetition_penalty_is_that_of_transformers(shift: float) -> None:
+    logits = _logits(4, 40) + shift
+    seen_ids = logits.topk(3).indices
     expected = RepetitionPenaltyLogitsProcessor(1.7)(seen_ids, logits).argmax(-1)
     seen = torch.zeros(4, 40, dtype=torch.bool).scatter(1, seen_ids, True)
     assert torch.equal(choose(logits, Sampling(0, repetition_penalty=1.7), seen=seen), expected)
 
 
-def test_repetition_penalty_in_the_engine_is_that_of_generate() -> None:
-    loaded = tiny("gpt2-micro")
-    ours = generate(loaded, PROMPTS, temperature=0, repetition_penalty=1.5, max_new_tokens=16, batch_size=5)
+@pytest.mark.parametrize("family", ["gpt2-micro", "qwen2-tiny"])
+def test_repetition_penalty_in_the_engine_is_that_of_generate(family: str) -> None:
+    loaded = tiny(family)
+    ours = generate(loaded, PROMPTS, temperature=0, repetition_penalty=1.5, max_new_tokens=24, batch_size=5)
     for prompt, samples in zip(PROMPTS, ours, strict=True):
         ids = loaded.tokenizer(prompt, return_tensors="pt")["input_ids"]
-        output = loaded.model.generate(ids, do_sample=False, repetition_penalty=1.5, max_new_tokens=16)
+        output = loaded.model.generate(ids, do_sample=False, repetition_penalty=1.5, max_new_tokens=24)
         assert list(samples[0].tokens) == output[0, ids.shape[1] :].tolist()
 
 

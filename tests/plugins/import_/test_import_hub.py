@@ -174,6 +174,14 @@ def test_a_server_without_ranges_is_read_from_the_start(fake: FakeHub, tmp_path:
     assert sha256(result.artifacts["model"].path / WEIGHTS) == sha256(fake.folder / WEIGHTS)
 
 
+def test_a_server_that_always_starts_again_and_breaks_off_is_given_up(fake: FakeHub, tmp_path: Path) -> None:
+    fake.ranges = False
+    fake.cut_after[WEIGHTS] = [5000, 4000] * 20
+    with pytest.raises(StageError, match="cannot be fetched"):
+        bring(make_context(tmp_path))
+    assert len(fake.cut_after[WEIGHTS]) > 30
+
+
 def test_a_part_longer_than_the_file_is_started_again(fake: FakeHub, tmp_path: Path) -> None:
     folder = tmp_path / "scratch/download" / COMMIT
     folder.mkdir(parents=True)
