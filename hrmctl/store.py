@@ -156,12 +156,19 @@ class Store:
     def _holds(self, digest: str) -> bool:
         """Whether the object is there and whole; one that was altered is removed, so that it can be stored anew."""
         path = self.object_path(digest)
-        if not path.exists():
-            return False
-        if digest in self._verified or content_digest(path) == digest:
+        if self._whole(digest):
             return True
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.exists():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         return False
+
+    def _whole(self, digest: str) -> bool:
+        """Whether the object is there and is what its name says; each is read once."""
+        path = self.object_path(digest)
+        if digest not in self._verified and (not path.exists() or content_digest(path) != digest):
+            return False
+        self._verified.add(digest)
+        return path.exists()
 
     def _bring(self, source: Path, target: Path, move: bool) -> None:
         self.prepare()
@@ -221,7 +228,7 @@ class Store:
     # --- cache ---------------------------------------------------------------------------------
 
     def cached(self, key: str) -> Mapping[str, Any] | None:
-        """What the stage with this key gave, or None; an entry whose objects are gone counts as none."""
+        """What the stage with this key gave, or None; an entry whose objects are gone or altered counts as none."""
         path = self.root / "cache" / f"{key}.json"
         if not path.is_file():
             return None
@@ -230,7 +237,7 @@ class Store:
             digests = [*(o["digest"] for o in entry["outputs"].values()), *entry["evidence"]]
         except (HrmctlError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
             raise StoreError(f"{path}: not a cache entry ({type(error).__name__}); delete it") from error
-        return entry if all(self.object_path(d).exists() for d in digests) else None
+        return entry if all(self._whole(d) for d in digests) else None
 
     def remember(self, key: str, entry: Mapping[str, Any]) -> None:
         write_atomic(self.root / "cache" / f"{key}.json", canonical(entry))

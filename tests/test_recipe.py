@@ -18,7 +18,7 @@ from hrmctl.plugins import Catalog, catalog
 from hrmctl.recipe import FromPath, FromStage, Plan, load_recipe, make_plan
 from hrmctl.recipe.plan import MAX_CELLS
 from hrmctl.recipe.single import single_stage
-from hrmctl.recipe.status import plan_status
+from hrmctl.recipe.status import plan_status, stage_key
 from hrmctl.store import Store
 
 from .lab import HEAD, write_lab, write_recipe
@@ -441,7 +441,7 @@ def test_contract_patterns_are_found_beside_the_recipe(folder: Path) -> None:
     assert [p.name for p in absolute.recipe.contracts] == ["one.yaml"]
 
 
-@pytest.mark.parametrize("pattern", ["absent.yaml", "", "**x", "/absent/*.yaml", "a\0b", "/"])
+@pytest.mark.parametrize("pattern", ["absent.yaml", "", ".", "**x", "/absent/*.yaml", "a\0b", "/"])
 def test_a_pattern_that_matches_nothing_is_a_fault(pattern: str) -> None:
     shown = '"a\\0b"' if "\0" in pattern else f"'{pattern}'"
     assert faults(f"{ONE}contracts: [{shown}]\n")[0].startswith("lab.yaml:6:13: no contract matches '")
@@ -491,3 +491,16 @@ def test_a_file_that_is_not_utf_8_is_refused(folder: Path) -> None:
 def test_errors_of_the_store_are_expected_ones() -> None:
     assert issubclass(StoreError, HrmctlError)
     assert StoreError("x").exit_code == 2
+
+
+def test_what_measures_time_is_cached_for_its_machine_alone() -> None:
+    timed, counted = plan(
+        """
+        stages:
+          a: {uses: lab.race, with: {data: words.txt}}
+          b: {uses: lab.train, with: {data: words.txt}}
+        """
+    ).stages
+    assert stage_key(timed, "1", {}, "cpu") != stage_key(timed, "1", {}, "cuda")
+    assert stage_key(counted, "1", {}, "cpu") == stage_key(counted, "1", {}, "cuda")
+    assert stage_key(counted, "1", {}) != stage_key(counted, "2", {})

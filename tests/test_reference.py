@@ -37,6 +37,6 @@ def test_every_recipe_opens_with_its_purpose_and_command_and_fits_the_schema(pat
 @pytest.mark.parametrize("path", sorted((ROOT / "contracts").rglob("*.yaml")), ids=lambda p: p.stem)
 def test_every_contract_opens_with_its_command_and_fits_the_schema(path: Path) -> None:
     place = path.relative_to(ROOT)
-    assert path.read_text().startswith(f"# hrmctl check {place}\n")
+    assert path.read_text().startswith(f"# hrmctl check {place}")
     document = load(path).plain()
     jsonschema.validate(document, schemas(catalog())[document["kind"]])

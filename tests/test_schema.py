@@ -58,7 +58,7 @@ SIMPLE = st.one_of(
     st.builds(lambda bounds: Annotated[int, *bounds], st.lists(NUMBERS, min_size=1, max_size=1)),
     st.builds(lambda bounds: Annotated[float, *bounds], st.lists(NUMBERS, min_size=1, max_size=1)),
     st.builds(lambda bounds: Annotated[str, *bounds], st.lists(LENGTHS, min_size=1, max_size=1)),
-    st.sampled_from([int, float, str, bool, Inner, Any, Node, Literal["a", "b"], Literal[1, "x", True]]),
+    st.sampled_from([int, float, str, bool, Inner, Any, Literal["a", "b"], Literal[1, "x", True]]),
 )
 
 

@@ -28,7 +28,7 @@ kind: contract
 id: WORDS-ENOUGH
 title: The rows hold at least five words
 subjects:
-  rows: {dataset: rows.jsonl}
+  rows: {dataset: ./rows.jsonl}
 evidence:
   e: {type: measurement/v1, stage: wordcount, name: words}
 measure:
@@ -107,7 +107,7 @@ def test_its_parameters_are_options_and_its_errors_are_lines(site: Path, work: P
     result = run(site, work, "wordcount", "--data", "rows.jsonl", "--shortest", "4")
     assert [e["payload"]["value"] for e in result["evidence"]] == [3]
     failed = run(site, work, "wordcount", "--data", "rows.jsonl", "--field", "body", check=4)
-    assert failed["error"] == "rows.jsonl:1: no 'body' (KeyError); name another --field"
+    assert failed["error"] == "./rows.jsonl:1: no 'body' (KeyError); name another --field"
     shown = hrmctl("plugins", "show", "at_least_words", cwd=work, PYTHONPATH=str(site)).stdout
     assert "| `words` | int | required | how many there must be |" in shown
 

@@ -52,8 +52,9 @@ def _read(path: str) -> Any:
     try:
         with open(path, encoding="utf-8") as stream:
             found = json.load(stream)
-        return found if found.keys() >= {"path", "stamps", "commands"} else None
-    except (OSError, ValueError, AttributeError):
+        stamps, commands = dict(found["stamps"]), dict(found["commands"])
+        return {"path": found["path"], "stamps": stamps, "commands": commands}
+    except (OSError, ValueError, TypeError, KeyError):
         return None
 
 

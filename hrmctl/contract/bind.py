@@ -17,10 +17,12 @@ MOST_CANDIDATES = 10_000
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What stands in the way of evidence: `has` says what the machine has; `stopped` gives, for each
-    kind of stage that failed or was blocked in the run, the reason."""
+    kind of stage that failed or was blocked in the run, the reason; `partial` gives, for the digest of evidence
+    whose stage has other cells that did not finish, which: the cells that are there may be the lucky ones."""
 
     has: Callable[[str], bool] = lambda need: False
     stopped: Mapping[str, str] = field(default_factory=dict)
+    partial: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ def bind(contract: Contract, subject: Subject, evidence: Sequence[Evidence], fac
     candidates = _joined(found)
     for candidate in candidates:
         _require_apart(subject, candidate)
+        _require_whole(candidate, facts)
     if len(candidates) > 1 and not contract.select:
         raise Unbound(Verdict.INVALID, "select", _ambiguity(subject, candidates, found), "label each, or say select")
     return candidates
@@ -138,7 +141,7 @@ def _found(name: str, query: Query, subject: Subject, evidence: Sequence[Evidenc
 def _about(query: Query, subject: Subject, item: Evidence) -> dict[str, str]:
     """The digests of `item` by the subject's roles; empty where it is about something else."""
     source = item.provenance
-    if source is None or not set(query.bind) <= set(source.labels):
+    if source is None or not {*query.bind, *query.required_roles(subject)} <= set(source.labels):
         return {}
     taken = set(query.bind.values())
     roles = {query.bind.get(r, r): r for r in source.labels if r in query.bind or r not in taken}
@@ -190,6 +193,13 @@ def _require_apart(subject: Subject, candidate: Candidate) -> None:
     _require_distinct(candidate.digests, "the same artifact: it would be compared with itself")
     digests = {name: item.digest for name, item in candidate.items.items()}
     _require_distinct(digests, "the same evidence: it would be compared with itself")
+
+
+def _require_whole(candidate: Candidate, facts: Facts) -> None:
+    for name, item in candidate.items.items():
+        if item.digest in facts.partial:
+            reason = f"{name} comes from some cells of a matrix only: {facts.partial[item.digest]}"
+            raise Unbound(Verdict.BLOCKED, name, reason, "run every cell of the matrix")
 
 
 def _require_distinct(digests: Mapping[str, str], what: str) -> None:

@@ -51,6 +51,10 @@ class QueryDoc:
     stage: Annotated[str, MinLen(1), doc("the kind of stage that reports it, such as eval")]
     name: Annotated[str, doc("name of the observation where the stage reports several of the type")] = ""
     bind: Annotated[dict[str, str], doc("role of the evidence → role of the subject")] = field(default_factory=dict)
+    about: Annotated[
+        tuple[str, ...] | None,
+        doc("roles that the evidence must carry; model and dataset, where the subject has them, when absent"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ def _evidence(root: Node, subjects: Mapping[str, Subject], problems: list[Proble
         item = decode(node, QueryDoc, problems)
         if item is None:
             continue
-        result[name] = Query(item.type, item.stage, item.name, item.bind)
+        result[name] = Query(item.type, item.stage, item.name, item.bind, item.about)
         twin = seen.setdefault(repr(item), name)
         if twin != name:
             problems.append(holder.key_problem(name, f"'{name}' asks for the same evidence as '{twin}'", "bind it"))

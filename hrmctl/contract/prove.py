@@ -69,8 +69,9 @@ class Proof:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Misbehaving controls, then surviving mutants."""
-        return (*(c.problem for c in self.controls if not c.ok), *(s.problem for s in self.survivors))
+        """Misbehaving controls; where all behave, surviving mutants (a lying control makes those meaningless)."""
+        broken = tuple(c.problem for c in self.controls if not c.ok)
+        return broken or tuple(s.problem for s in self.survivors)
 
     @property
     def ok(self) -> bool:

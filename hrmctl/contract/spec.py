@@ -74,12 +74,20 @@ class Query:
     """Which evidence is wanted: its type, the kind of stage that reports it, its name (any if empty).
 
     `bind` renames roles: `{model: baseline}` takes evidence about a `model` as being about the subject's `baseline`.
+    `about` lists the roles that the evidence must carry; None stands for model and dataset where the subject has them.
     """
 
     type: EvidenceType
     stage: str
     name: str = ""
     bind: Mapping[str, str] = field(default_factory=dict)
+    about: tuple[str, ...] | None = None
+
+    def required_roles(self, subject: Subject) -> set[str]:
+        """Roles without which evidence says nothing of `subject`: samples of no model are no model's samples."""
+        if self.about is not None:
+            return set(self.about)
+        return {role for role in ("model", "dataset") if self.bind.get(role, role) in subject.labels}
 
 
 @dataclass(frozen=True, slots=True)

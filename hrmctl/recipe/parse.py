@@ -213,8 +213,8 @@ def _matches(pattern: str, folder: Path) -> list[Path]:
     path = Path(pattern)
     bases = [Path(path.anchor)] if path.is_absolute() else contract_folders(folder)
     for base in bases:
-        # What is no pattern at all (empty, `**x`) matches nothing.
-        with suppress(ValueError, NotImplementedError, OSError):
+        # What is no pattern at all (empty, `.`, `**x`) matches nothing.
+        with suppress(ValueError, IndexError, NotImplementedError, OSError):
             found = sorted(p for p in base.glob(pattern.removeprefix(path.anchor)) if p.is_file())
             if found:
                 return found

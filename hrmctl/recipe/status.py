@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hrmctl.jsonio import digest_of, to_json
+from hrmctl.machine import hardware, tools
 from hrmctl.model import Artifact
 from hrmctl.plugins import Catalog, stage_version
 from hrmctl.recipe.plan import FromPath, FromStage, Plan, PlannedStage
@@ -24,22 +26,29 @@ class StageStatus:
     reason: str
 
 
+def path_label(path: Path) -> str:
+    """The label of a local input: `./NAME`, which no stage gives, so that a file cannot pose as a stage's output."""
+    return f"./{path.name}"
+
+
 def stage_versions(plan: Plan, catalog: Catalog) -> dict[str, str]:
     """The version of each planned stage's code."""
     return {s.id: stage_version(catalog.owner[s.spec.name], s.spec) for s in plan.stages}
 
 
-def stage_key(stage: PlannedStage, version: str, inputs: Inputs) -> str:
+def stage_key(stage: PlannedStage, version: str, inputs: Inputs, device: str = "auto") -> str:
     """The digest of everything that a stage's result depends on."""
-    return digest_of(
-        {
-            "stage": stage.spec.name,
-            "version": version,
-            "params": to_json(stage.params),
-            "inputs": inputs,
-            "seed": stage.seed,
-        }
-    )
+    parts = {
+        "stage": stage.spec.name,
+        "version": version,
+        "params": to_json(stage.params),
+        "inputs": inputs,
+        "seed": stage.seed,
+    }
+    if stage.spec.exclusive:
+        # What measures time holds for the machine it was measured on alone.
+        parts["machine"] = {"hardware": hardware(), "tools": tools(), "device": device}
+    return digest_of(parts)
 
 
 def input_digests(artifacts: Mapping[str, Sequence[Artifact | Mapping[str, str]]]) -> dict[str, list[dict[str, str]]]:
@@ -54,7 +63,12 @@ def _short(artifact: Artifact | Mapping[str, str]) -> dict[str, str]:
 
 
 def plan_status(
-    plan: Plan, catalog: Catalog, store: Store, last: Mapping[str, Any], force: frozenset[str] = frozenset()
+    plan: Plan,
+    catalog: Catalog,
+    store: Store,
+    last: Mapping[str, Any],
+    force: frozenset[str] = frozenset(),
+    device: str = "auto",
 ) -> list[StageStatus]:
     """What would happen to each stage; `last` is the lock of the latest run of the same recipe, empty for none."""
     versions = stage_versions(plan, catalog)
@@ -68,7 +82,7 @@ def plan_status(
             result.append(StageStatus(stage, False, reason))
             continue
         inputs = _inputs(stage, outputs)
-        key = stage_key(stage, versions[stage.id], inputs)
+        key = stage_key(stage, versions[stage.id], inputs, device)
         entry = None if stage.id in force else store.cached(key)
         if entry is not None:
             outputs[stage.id] = entry["outputs"]
@@ -86,7 +100,7 @@ def _inputs(stage: PlannedStage, outputs: Mapping[str, Mapping[str, Mapping[str,
     for name, sources in stage.inputs.items():
         kind = stage.spec.inputs[name].type
         found[name] = [
-            {"digest": content_digest(s.path.resolve()), "type": kind, "label": s.path.name}
+            {"digest": content_digest(s.path.resolve()), "type": kind, "label": path_label(s.path)}
             if isinstance(s, FromPath)
             else dict(outputs[s.stage][s.output])
             for s in sources
@@ -98,7 +112,7 @@ def _why(stage: PlannedStage, version: str, inputs: Inputs, last: Mapping[str, A
     before = last.get("stages", {}).get(stage.id)
     if before is None:
         return "never ran here"
-    if before["status"] in ("failed", "cancelled", "running", "waiting", "blocked"):
+    if before["status"] in ("failed", "cancelled", "running", "waiting", "blocked", "left-out"):
         return f"{before['status']} last time"
     if before["key"] == key:
         return "its result is gone from the store"

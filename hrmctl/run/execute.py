@@ -17,7 +17,7 @@ from hrmctl.machine import cores
 from hrmctl.model import Artifact, ArtifactType, Tracker
 from hrmctl.plugins import Catalog
 from hrmctl.recipe import FromPath, FromStage, Plan, PlannedStage
-from hrmctl.recipe.status import input_digests, stage_key, stage_versions
+from hrmctl.recipe.status import input_digests, path_label, stage_key, stage_versions
 from hrmctl.run.record import Record, file_name, read_lock
 from hrmctl.store import Store
 
@@ -34,6 +34,7 @@ class RunOptions:
     only: frozenset[str] | None = None
     argv: Sequence[str] = ()
     settings: Sequence[str] = ()
+    questions: Sequence[str] = ()
     jobs: int = field(default_factory=cores)
 
 
@@ -266,11 +267,11 @@ class Run:
     def _from_path(self, path: Path, kind: ArtifactType) -> Artifact:
         """A local input, read once in a run; the user may give a link to it."""
         if path not in self._local:
-            self._local[path] = self.store.put(path.resolve(), kind, path.name)
+            self._local[path] = self.store.put(path.resolve(), kind, path_label(path))
         return replace(self._local[path], type=kind)
 
     def _key(self, stage: PlannedStage) -> str:
-        return stage_key(stage, self._versions[stage.id], input_digests(self._artifacts(stage)))
+        return stage_key(stage, self._versions[stage.id], input_digests(self._artifacts(stage)), self.options.device)
 
     def _call(self, stage: PlannedStage) -> StageCall:
         folder = self.plan.recipe.path.parent
@@ -318,12 +319,17 @@ class Run:
                 "status": status,
                 "contracts": [str(p) for p in recipe.contracts],
                 "hypotheses": [str(p) for p in recipe.hypotheses],
-                "stages": {s.id: self._locked(s) for s in self.stages},
+                "questions": list(self.options.questions),
+                "stages": {s.id: self._locked(s) for s in self.plan.stages},
             }
         )
 
     def _locked(self, stage: PlannedStage) -> dict[str, Any]:
-        state = self.states[stage.id]
+        """The stage as it stands; what a resumed run had finished stays in the lock until it is replaced."""
+        state = self.states.get(stage.id, StageState(status="left-out"))
+        before: dict[str, Any] | None = self._before.get("stages", {}).get(stage.id)
+        if before is not None and (state.status == "left-out" or (not state.ended and before["status"] in _GOOD)):
+            return before
         return {
             "uses": stage.spec.name,
             "version": self._versions[stage.id],
@@ -352,6 +358,7 @@ class Run:
                 warnings.warn(f"tracker did not close: {type(error).__name__}: {error}", stacklevel=1)
 
 
+_GOOD = ("done", "cached")
 _BROKEN = ("failed", "blocked", "cancelled")
 _HOOKS = {
     "RunStarted": "hrmctl_run_started",

@@ -26,6 +26,8 @@ from hrmctl.run.record import read_lock
 from hrmctl.store import Store
 
 Measures = Mapping[str, MeasureSpec]
+_GOOD = ("done", "cached")
+_UNANSWERED = (Verdict.INVALID, Verdict.BLOCKED, Verdict.UNTESTED)
 _STOPPED = ("failed", "blocked", "cancelled")
 
 
@@ -42,6 +44,12 @@ class Claims:
     def proofs(self, measures: Measures) -> dict[str, Proof]:
         """The proof of every contract and gate by id."""
         return {item.id: proof_of(item, measures) for item in self.items}
+
+    def require_profile(self, profile: str) -> None:
+        """Raises InputError when no contract has thresholds for `profile`."""
+        known = {name for item in self.items if isinstance(item, Contract) for name in item.profiles}
+        if profile and profile not in known:
+            raise InputError(f"no contract has a profile '{profile}'; known: {', '.join(sorted(known)) or 'none'}")
 
     def require_proven(self, measures: Measures) -> dict[str, Proof]:
         """The proofs. Raises InputError with the place of everything that is not proven."""
@@ -69,9 +77,8 @@ def load_claims(contracts: Sequence[Path], hypotheses: Sequence[Path], measures:
 def claims_of_folder(paths: Sequence[Path], store: Store, run: str | None, measures: Measures) -> Claims:
     """The contracts of `paths`; those that the run's recipe asked as hypotheses stay hypotheses."""
     items = load_contracts(paths, measures)
-    asked = read_lock(store.run_folder(run))["hypotheses"] if run else []
-    resolved = {Path(path).resolve() for path in asked}
-    return Claims(items, frozenset(item.id for item in items if Path(item.file).resolve() in resolved))
+    asked = read_lock(store.run_folder(run)).get("questions", []) if run else []
+    return Claims(items, frozenset(asked))
 
 
 def judge_run(
@@ -83,7 +90,7 @@ def judge_run(
     listeners: Sequence[Callable[[Any], None]] = (),
 ) -> CheckReport:
     """Judge `claims` on the evidence of `run` (none: nothing was measured) and append the verdicts to the ledger."""
-    _require_profile(claims, profile)
+    claims.require_profile(profile)
     judgements = judge_all(store, catalog.measures, run, claims, profile)
     check_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
     for item in claims.items:
@@ -95,17 +102,11 @@ def judge_run(
     return CheckReport(check_id, run or "", recorded, exit_code(recorded))
 
 
-def _require_profile(claims: Claims, profile: str) -> None:
-    known = {name for item in claims.items if isinstance(item, Contract) for name in item.profiles}
-    if profile and profile not in known:
-        raise InputError(f"no contract has a profile '{profile}'; known: {', '.join(sorted(known)) or 'none'}")
-
-
 def judge_all(store: Store, measures: Measures, run: str | None, claims: Claims, profile: str = "") -> list[Judgement]:
     """The judgements of `claims`, gates last; nothing is written."""
     lock = read_lock(store.run_folder(run)) if run else {"stages": {}}
     evidence = _evidence(store, lock)
-    facts = Facts(has=has, stopped=_stopped(lock))
+    facts = Facts(has=has, stopped=_stopped(lock), partial=_partial(lock))
     judgements: list[Judgement] = []
     for item in claims.items:
         if isinstance(item, Contract):
@@ -119,7 +120,7 @@ def judge_all(store: Store, measures: Measures, run: str | None, claims: Claims,
 
 def _evidence(store: Store, lock: Mapping[str, Any]) -> list[Evidence]:
     stages = lock["stages"].values()
-    return [store.get_evidence(d) for s in stages if s["status"] in ("done", "cached") for d in s["evidence"]]
+    return [store.get_evidence(d) for s in stages if s["status"] in _GOOD for d in s["evidence"]]
 
 
 def _stopped(lock: Mapping[str, Any]) -> dict[str, str]:
@@ -131,11 +132,24 @@ def _stopped(lock: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _partial(lock: Mapping[str, Any]) -> dict[str, str]:
+    """For evidence of each matrix with a cell that did not finish, that cell: what is left may be the lucky cells."""
+    cells: dict[str, dict[str, Any]] = {}
+    for name, stage in lock["stages"].items():
+        cells.setdefault(name.partition("[")[0], {})[name] = stage
+    result: dict[str, str] = {}
+    for group in cells.values():
+        missing = [f"{name} {stage['status']}" for name, stage in group.items() if stage["status"] not in _GOOD]
+        for stage in group.values() if missing else ():
+            result |= dict.fromkeys(stage["evidence"], ", ".join(missing))
+    return result
+
+
 def exit_code(judgements: Sequence[Judgement]) -> int:
-    """0 all hold, 1 a FAIL, 3 anything unproven or nothing checked. A hypothesis counts only when it is INVALID."""
+    """0 all hold, 1 a FAIL, 3 anything unproven or nothing checked. A hypothesis counts only when it has no answer."""
     if not judgements:
         return 3
-    counted = [j.verdict for j in judgements if j.kind != "hypothesis" or j.verdict == Verdict.INVALID]
+    counted = [j.verdict for j in judgements if j.kind != "hypothesis" or j.verdict in _UNANSWERED]
     worst = max(counted, key=lambda verdict: verdict.severity, default=Verdict.PASS)
     return {Verdict.PASS: 0, Verdict.FAIL: 1}.get(worst, 3)
 
@@ -177,27 +191,44 @@ def replay(store: Store, catalog: Catalog) -> tuple[int, list[Problem]]:
 
 
 def _replayed(store: Store, measures: Measures, rows: Sequence[Mapping[str, Any]]) -> list[Problem]:
-    digests = dict.fromkeys(row["contract_digest"] for row in rows)
-    items = [parse_text(_text(store, digest), measures) for digest in digests]
-    questions = frozenset(row["contract"] for row in rows if row["kind"] == "hypothesis")
-    profile = next((row["profile"] for row in rows if row["profile"]), "")
-    again = judge_all(store, measures, rows[0]["run"] or None, Claims(items, questions), profile)
-    by_name = {judgement.obligation: judgement for judgement in again}
+    """What differs when the rows of one check are judged again, each on the evidence that it names."""
+    items = {row["contract_digest"]: _recorded_text(store, measures, row["contract_digest"]) for row in rows}
+    lock = read_lock(store.run_folder(rows[0]["run"])) if rows[0]["run"] else {"stages": {}}
+    facts = Facts(has=has, stopped=_stopped(lock), partial=_partial(lock))
+    of_run = _evidence(store, lock)
+    proofs = {digest: proof_of(item, measures) for digest, item in items.items()}
+    judgements = [_judgement(row) for row in rows]
     problems = []
-    for row in rows:
-        recorded = _judgement(row)
-        fresh = by_name.get(recorded.obligation)
-        same = fresh and (fresh.verdict, fresh.because, dict(fresh.measured)) == (
-            recorded.verdict,
-            recorded.because,
-            dict(recorded.measured),
-        )
-        if not same:
-            found = f"{fresh.verdict} because {fresh.because or 'all hold'}" if fresh else "nothing"
+    for row, recorded in zip(rows, judgements, strict=True):
+        item = items[row["contract_digest"]]
+        if isinstance(item, Gate):
+            fresh = check_gate(item, judgements, recorded.run, recorded.profile)
+        else:
+            evidence = [store.get_evidence(digest) for digest in recorded.evidence] or of_run
+            again = check(
+                item, evidence, measures, run=recorded.run, profile=recorded.profile, facts=facts,
+                kind=recorded.kind, proof=proofs[row["contract_digest"]],
+            )  # fmt: skip
+            fresh = next(j for j in again if j.subject == recorded.subject)
+        if _essence(fresh) != _essence(recorded):
+            found = f"{fresh.verdict} because {fresh.because or 'all hold'}"
             problems.append(
                 Problem(f"row {row['seq']}, {recorded.obligation}: recorded {recorded.verdict}, replayed {found}")
             )
     return problems
+
+
+def _essence(judgement: Judgement) -> tuple[Any, ...]:
+    """What a replay must find again."""
+    measured = {name: dict(values) for name, values in judgement.measured.items()}
+    return judgement.verdict, judgement.because, measured, sorted(judgement.evidence), dict(judgement.subjects)
+
+
+def _recorded_text(store: Store, measures: Measures, digest: str) -> Contract | Gate:
+    item = parse_text(_text(store, digest), measures)
+    if item.digest != digest:
+        raise StoreError(f"the contract {digest[:12]} in {store.root} was altered")
+    return item
 
 
 def _text_path(store: Store, digest: str) -> Path:

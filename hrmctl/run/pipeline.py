@@ -68,6 +68,7 @@ def run_pipeline(
     """Execute `plan` and judge its contracts. A contract that is not proven refuses the run before it starts."""
     claims = load_claims(plan.recipe.contracts, plan.recipe.hypotheses, catalog.measures)
     claims.require_proven(catalog.measures)
+    claims.require_profile(options.profile)
     executor = _pick(catalog, catalog.executors, options.executor, "executor")
     trackers = [_pick(catalog, catalog.trackers, name, "tracker") for name in options.trackers]
     if options.resume:
@@ -75,7 +76,7 @@ def run_pipeline(
     with store.lock("run"):
         store.sweep()
         run_id = options.resume or new_run_id(plan.recipe.entry.name)
-        run = Run(plan, store, catalog, run_id, _run_options(plan, options), [listener])
+        run = Run(plan, store, catalog, run_id, _run_options(plan, options, claims), [listener])
         run.mirror(trackers)
         return _execute(run, claims, catalog, options, listener, executor)
 
@@ -122,7 +123,7 @@ class InterruptedRun(HrmctlError):
         super().__init__(f"stopped; go on with: hrmctl pipeline {recipe} --resume {run} --store {store}")
 
 
-def _run_options(plan: Plan, options: PipelineOptions) -> RunOptions:
+def _run_options(plan: Plan, options: PipelineOptions, claims: Claims) -> RunOptions:
     return RunOptions(
         device=options.device,
         keep_going=options.keep_going,
@@ -130,6 +131,7 @@ def _run_options(plan: Plan, options: PipelineOptions) -> RunOptions:
         only=frozenset(plan.ancestors(options.only)) if options.only else None,
         argv=options.argv,
         settings=options.settings,
+        questions=sorted(claims.questions),
         jobs=options.jobs or cores(),
     )
 

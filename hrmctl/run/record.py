@@ -38,6 +38,7 @@ class Record:
         for name in ("events.jsonl", "metrics.jsonl"):
             _mend(folder / name)
         self._last_step = {row["stage"]: row["step"] for row in metric_rows(folder)}
+        self._resumed = set(self._last_step)
 
     def lock(self, content: Mapping[str, Any]) -> None:
         """Replace recipe.lock.yaml."""
@@ -55,8 +56,10 @@ class Record:
     def metrics(self, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
         """Append one row to metrics.jsonl; a step that goes back first drops the rows it repeats."""
         last = self._last_step.get(stage)
-        if last is not None and step <= last:
+        # A resumed stage may begin with the very step it was killed after; later, one step may have several rows.
+        if last is not None and (step < last or (step == last and stage in self._resumed)):
             self._drop(stage, step)
+        self._resumed.discard(stage)
         self._last_step[stage] = step
         self._append("metrics.jsonl", {"stage": stage, "step": step, "total": total, "time": now(), **metrics})
 
@@ -110,16 +113,21 @@ def read_lock(folder: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         version = content["version"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        newer = int(version) > LOCK_VERSION
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path}: not the lock of a run ({type(error).__name__}); start a new run") from error
-    if version > LOCK_VERSION:
+    if newer:
         raise StoreError(f"{path}: written by a newer hrmctl; upgrade hrmctl")
     return content
 
 
 def metric_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl; a last row torn by a kill is left out."""
-    path = folder / "metrics.jsonl"
+    """The rows of a run's metrics.jsonl."""
+    return whole_rows(folder / "metrics.jsonl")
+
+
+def whole_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON lines file; a last row torn by a kill is left out."""
     if not path.exists():
         return []
     lines = path.read_text().split("\n")

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from hrmctl.events import RunReport, StageFinished
-from hrmctl.jsonio import loads, write_atomic
+from hrmctl.jsonio import write_atomic
 from hrmctl.model import CheckReport
 from hrmctl.plugins import Catalog
 from hrmctl.registry import resolve
-from hrmctl.run.record import metric_rows, read_lock
+from hrmctl.run.record import metric_rows, read_lock, whole_rows
 from hrmctl.store import Store
 
 _CURVES = ("loss", "val_loss")
@@ -38,7 +38,7 @@ def run_report(store: Store, run: str, check: CheckReport) -> RunReport:
 
 
 def _seconds(folder: Path, stage: str) -> float:
-    rows = [loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    rows = whole_rows(folder / "events.jsonl")
     ends = [r for r in rows if r["event"] == "StageFinished" and r["stage"] == stage]
     return float(ends[-1]["seconds"]) if ends else 0.0
 

@@ -189,14 +189,14 @@ def _evidence(
     started: str,
     ended: str,
 ) -> Evidence:
-    about = {role: _subject(what, outputs, stored) for role, what in seen.about.items()}
+    about = {role: _subject(call, what, outputs, stored) for role, what in seen.about.items()}
     provenance = Provenance(
         run=call.run,
         stage=call.stage,
         uses=call.uses,
         key=call.key,
-        subjects={role: artifact.digest for role, artifact in about.items()},
-        labels={role: artifact.label for role, artifact in about.items()},
+        subjects={role: digest for role, (digest, _) in about.items()},
+        labels={role: label for role, (_, label) in about.items()},
         params_digest=digest_of(call.params),
         seed=call.seed,
         argv=list(call.argv),
@@ -209,13 +209,17 @@ def _evidence(
     return Evidence(seen.name, seen.type, seen.payload, provenance)
 
 
-def _subject(what: Artifact | Output, outputs: Mapping[str, Output], stored: Mapping[str, Artifact]) -> Artifact:
-    if isinstance(what, Artifact):
-        return what
+def _subject(
+    call: StageCall, what: Artifact | Output, outputs: Mapping[str, Output], stored: Mapping[str, Artifact]
+) -> tuple[str, str]:
+    """Digest and label of what was observed, as the run knows it and not as the stage says."""
     for name, output in outputs.items():
         if output == what:
-            return stored[name]
-    raise StageError(f"evidence is about {what.label}, which is no output of the stage")
+            return stored[name].digest, stored[name].label
+    for given in (artifact for artifacts in call.inputs.values() for artifact in artifacts):
+        if isinstance(what, Artifact) and given["digest"] == what.digest:
+            return given["digest"], given["label"]
+    raise HrmctlError(f"evidence is about {what.label}, which is neither an input nor an output of the stage")
 
 
 def _now() -> str:

@@ -21,13 +21,19 @@ _POINTS = 2000
 
 @dataclass
 class Progress:
-    """What a run has done so far. The random state needs no place here: it is derived from seed and step."""
+    """What a run has done so far. The random state needs no place here: it is derived from seed and step.
+
+    `nonfinite` counts the steps whose loss or gradient was NaN or infinite, `nonfinite_in_a_row` those
+    of them since the last step that was finite.
+    """
 
     step: int = 0
     position: int = 0
     tokens: int = 0
     examples: int = 0
     seconds: float = 0.0
+    nonfinite: int = 0
+    nonfinite_in_a_row: int = 0
     peak_memory: int = 0
     memory_samples: int = 0
     series: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -56,9 +62,7 @@ def write_checkpoint(path: Path, model: nn.Module, optimizers: list[Optimizer], 
     write_tensors(path, state)
 
 
-def read_checkpoint(
-    path: Path, model: nn.Module, optimizers: list[Optimizer], log: logging.Logger
-) -> Progress:
+def read_checkpoint(path: Path, model: nn.Module, optimizers: list[Optimizer], log: logging.Logger) -> Progress:
     """Continue from a checkpoint where there is a readable one, else from the start."""
     if not path.is_file():
         return Progress()
@@ -93,6 +97,6 @@ def write_tensors(path: Path, state: dict[str, Any]) -> None:
 
 
 def sweep(folder: Path, name: str) -> None:
-    """Remove the drafts that a killed attempt left beside the checkpoint."""
+    """Remove the drafts of the file `name` that a killed attempt left in the folder."""
     for draft in folder.glob(f".{name}.*"):
         draft.unlink(missing_ok=True)

@@ -36,5 +36,12 @@ class FinetuneParams:
     ] = 512
     loss_on: Annotated[Literal["completion", "all"], doc("tokens that the loss is taken over")] = "completion"
     precision: Annotated[Literal["fp32", "bf16"], doc("fp32, or bf16 autocast over fp32 weights")] = "fp32"
+    on_nonfinite: Annotated[
+        Literal["stop", "skip"],
+        doc(
+            "what a NaN or infinite loss or gradient does: stop the run with the batch saved, "
+            "or leave that step's update out and count it"
+        ),
+    ] = "stop"
     checkpoint_interval: Annotated[int, Ge(1), doc("steps between checkpoints")] = 100
     eval_interval: Annotated[int | None, Ge(1), doc("steps between validation losses; unset: at the end only")] = None

@@ -18,7 +18,7 @@ from hrmctl_finetune.examples import Example, Order, Row, encode_rows, read_rows
 from hrmctl_finetune.memory import PeakMemory
 from hrmctl_finetune.optimizers import make_optimizers
 from hrmctl_finetune.params import FinetuneParams
-from hrmctl_finetune.training import Training
+from hrmctl_finetune.training import NONFINITE, Training
 
 _CHECKPOINT = "checkpoint.pt"
 
@@ -28,7 +28,8 @@ def run(params: FinetuneParams, inputs: StageInputs, ctx: Context) -> StageResul
 
     Continues from the checkpoint of a killed attempt to the very weights that an undisturbed one
     ends with (on the CPU, with the same number of threads). Raises InputError where not exactly one
-    start is given, StageError for unusable rows and where loss or gradient stop being finite.
+    start is given, StageError for unusable rows and where loss or gradient stop being finite
+    (with `on_nonfinite: skip`, only where they stay so).
     """
     parent: Artifact | None = inputs.get("model")
     if (params.init is None) == (parent is None):
@@ -91,7 +92,11 @@ def _encoded(
     if too_long:
         ctx.log.warning(
             "%d of %d %s rows are longer than %d tokens and left out (first at line %d)",
-            len(too_long), len(rows), what, params.max_length, too_long[0],
+            len(too_long),
+            len(rows),
+            what,
+            params.max_length,
+            too_long[0],
         )
     return examples, too_long
 
@@ -109,7 +114,8 @@ def _training(
     order = Order(examples, params.batch, ctx.seed)
     passes = params.epochs * order.batches_per_epoch / params.accumulation
     optimizers = make_optimizers(model, params)
-    sweep(ctx.scratch, _CHECKPOINT)
+    for name in (_CHECKPOINT, NONFINITE):
+        sweep(ctx.scratch, name)
     checkpoint = ctx.scratch / _CHECKPOINT
     progress = read_checkpoint(checkpoint, model, optimizers, ctx.log)
     memory.include(progress.peak_memory, progress.memory_samples)
@@ -146,8 +152,7 @@ def _evidence(
     measured = {
         "vocabulary": _measured(vocabulary, "tokens"),
         "parameters": _measured(parameters, "parameters"),
-        # A value that is not finite stops the stage, so a model that exists has met none.
-        "nonfinite": _measured(0, "losses and gradients", done.step),
+        "nonfinite": _measured(done.nonfinite, "steps", done.step, {"on_nonfinite": params.on_nonfinite}),
         "peak_rss": _measured(memory.peak, "bytes", memory.samples, setting),
         "train_seconds": _measured(done.seconds, "seconds", done.step, setting),
         "tokens_seen": _measured(done.tokens, "tokens", done.step),

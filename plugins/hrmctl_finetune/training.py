@@ -1,4 +1,4 @@
-"""The training loop: steps, losses, checkpoints, and the stop at the first value that is not finite."""
+"""The training loop: steps, losses, checkpoints, and what happens at a value that is not finite."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ from hrmctl_finetune.memory import PeakMemory
 from hrmctl_finetune.optimizers import clip, rate_at, set_rate
 from hrmctl_finetune.params import FinetuneParams
 
+NONFINITE = "nonfinite.pt"
+# A stray batch passes; so many steps on end without a finite one mean that the weights have diverged.
+_MOST_SKIPPED = 10
+
 
 @dataclass
 class Training:
@@ -41,34 +45,59 @@ class Training:
     memory: PeakMemory
 
     def run(self, ctx: Context) -> Progress:
-        """Train to the last step, reporting each one. Raises StageError at a loss or gradient that is not finite."""
+        """Train to the last step, reporting each one.
+
+        Raises StageError at a loss or gradient that is not finite; with `on_nonfinite: skip` only after
+        ten such steps in a row, or where no step of the run was finite.
+        """
         self.model.train()
         try:
             while self.progress.step < self.steps:
-                metrics = self._step(ctx.seed)
+                metrics = self._step(ctx)
                 ctx.progress(self.progress.step, self.steps, **metrics)
         except Cancelled:
             self._save()
             raise
         return self.progress
 
-    def _step(self, seed: int) -> dict[str, float]:
+    def _step(self, ctx: Context) -> dict[str, float]:
         started = time.perf_counter()
         step, first = self.progress.step, self.progress.position
-        batches = [
-            collate(self.order.at(first + i), self.pad).to(self.device) for i in range(self.params.accumulation)
-        ]
-        torch.manual_seed(derived_seed(seed, "step", step))
+        batches = [collate(self.order.at(first + i), self.pad).to(self.device) for i in range(self.params.accumulation)]
+        torch.manual_seed(derived_seed(ctx.seed, "step", step))
         rate = rate_at(step, self.steps, self.params)
         loss, norm = self._gradients(batches)
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            self._stop(batches, loss, norm, rate)
+            self._keep(batches, rate)
+            if self.params.on_nonfinite == "stop":
+                raise self._stopped(batches, loss, norm)
+            self._skip(batches, loss, norm, ctx)
+            return self._count(batches, started)
+        self.progress.nonfinite_in_a_row = 0
         set_rate(self.optimizers, rate)
         for optimizer in self.optimizers:
             optimizer.step()
-        tokens = sum(batch.tokens for batch in batches)
-        seconds = time.perf_counter() - started
-        return self._count(batches, tokens, seconds, loss=loss, lr=rate, grad_norm=norm)
+        return self._count(batches, started, loss=loss, lr=rate, grad_norm=norm)
+
+    def _skip(self, batches: Sequence[Batch], loss: float, norm: float, ctx: Context) -> None:
+        done = self.progress
+        done.nonfinite += 1
+        done.nonfinite_in_a_row += 1
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        ctx.log.warning(
+            "loss %s and gradient norm %s at step %d (data lines %s): its update is left out",
+            loss,
+            norm,
+            done.step + 1,
+            _shown(batches),
+        )
+        if done.nonfinite_in_a_row >= _MOST_SKIPPED or done.nonfinite == self.steps:
+            raise StageError(
+                f"{done.nonfinite_in_a_row} steps in a row had a loss or gradient that is not finite, the last of "
+                f"them step {done.step + 1} of {self.steps}: training stopped. The first such batch and the "
+                f"weights that it met are in {self._kept}; lower lr, raise warmup, or mend the data"
+            )
 
     def _gradients(self, batches: Sequence[Batch]) -> tuple[float, float]:
         for optimizer in self.optimizers:
@@ -95,14 +124,20 @@ class Training:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
-    def _count(self, batches: Sequence[Batch], tokens: int, seconds: float, **metrics: float) -> dict[str, float]:
+    def _count(self, batches: Sequence[Batch], started: float, **metrics: float) -> dict[str, float]:
+        """Close a step; one without metrics was skipped and adds no point to the curves."""
         done = self.progress
+        seconds = time.perf_counter() - started
+        tokens = sum(batch.tokens for batch in batches)
         done.step += 1
         done.position += len(batches)
         done.tokens += tokens
         done.examples += sum(len(batch.lines) for batch in batches)
-        metrics["tokens_per_second"] = tokens / max(seconds, 1e-9)
-        done.record(self.steps, **metrics)
+        if metrics:
+            metrics["tokens_per_second"] = tokens / max(seconds, 1e-9)
+            done.record(self.steps, **metrics)
+        else:
+            metrics["nonfinite"] = done.nonfinite
         interval = self.params.eval_interval
         if self.validation and (done.step == self.steps or (interval and done.step % interval == 0)):
             metrics["val_loss"] = self.validation_loss()
@@ -131,24 +166,37 @@ class Training:
         done.peak_memory, done.memory_samples = self.memory.peak, self.memory.samples
         write_checkpoint(self.checkpoint, self.model, self.optimizers, done)
 
-    def _stop(self, batches: Sequence[Batch], loss: float, norm: float, rate: float) -> None:
-        lines = [line for batch in batches for line in batch.lines]
-        path = self.checkpoint.with_name("nonfinite.pt")
-        write_tensors(path, {
-            "step": self.progress.step,
-            "lr": rate,
-            "lines": lines,
-            "input_ids": [batch.input_ids.cpu() for batch in batches],
-            "labels": [batch.labels.cpu() for batch in batches],
-            "model": self.model.state_dict(),
-        })
-        shown = ", ".join(str(line) for line in sorted(lines)[:8])
-        raise StageError(
-            f"loss {loss} and gradient norm {norm} at step {self.progress.step + 1} of {self.steps}: "
-            f"training stopped before the weights were touched. The batch (data lines {shown}"
-            f"{', …' if len(lines) > 8 else ''}) and the weights that it met are in {path}; "
-            "lower lr, raise warmup, or mend those lines"
+    @property
+    def _kept(self) -> Path:
+        return self.checkpoint.with_name(NONFINITE)
+
+    def _keep(self, batches: Sequence[Batch], rate: float) -> None:
+        """Save the first batch of the run that was not finite, with the weights that it met."""
+        if self.progress.nonfinite:
+            return
+        write_tensors(
+            self._kept,
+            {
+                "step": self.progress.step,
+                "lr": rate,
+                "lines": [line for batch in batches for line in batch.lines],
+                "input_ids": [batch.input_ids.cpu() for batch in batches],
+                "labels": [batch.labels.cpu() for batch in batches],
+                "model": self.model.state_dict(),
+            },
         )
+
+    def _stopped(self, batches: Sequence[Batch], loss: float, norm: float) -> StageError:
+        return StageError(
+            f"loss {loss} and gradient norm {norm} at step {self.progress.step + 1} of {self.steps}: "
+            f"training stopped before the weights were touched. The batch (data lines {_shown(batches)}) "
+            f"and the weights that it met are in {self._kept}; lower lr, raise warmup, or mend those lines"
+        )
+
+
+def _shown(batches: Sequence[Batch]) -> str:
+    lines = sorted(line for batch in batches for line in batch.lines)
+    return ", ".join(str(line) for line in lines[:8]) + (", …" if len(lines) > 8 else "")
 
 
 @contextmanager

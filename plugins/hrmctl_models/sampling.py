@@ -115,5 +115,5 @@ def _invert(probabilities: torch.Tensor, noise: np.ndarray) -> torch.Tensor:
     wide = torch.float32 if probabilities.device.type == "mps" else torch.float64
     ceiling = 1 - torch.finfo(wide).eps
     cumulative = probabilities.cumsum(-1, dtype=wide)
-    draws = torch.from_numpy(np.minimum(noise, ceiling)).to(probabilities.device, wide).unsqueeze(-1)
+    draws = torch.from_numpy(np.minimum(noise, ceiling)).to(wide).to(probabilities.device).unsqueeze(-1)
     return torch.searchsorted(cumulative, draws * cumulative[:, -1:], right=True).squeeze(-1)

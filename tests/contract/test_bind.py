@@ -151,7 +151,36 @@ def test_bind_reads_one_role_as_another_and_needs_it(checked: Any, speed: Observ
     assert about_data.provenance
     source = replace(about_data.provenance, labels={"data": "test"}, subjects={"data": "d"})
     proxy = checked(SAME, [replace(about_data, provenance=source)])["proxy"]
-    assert (proxy.verdict, proxy.because) == ("UNTESTED", "w")
+    assert (proxy.verdict, proxy.because) == ("UNTESTED", "v")
+
+
+def test_evidence_about_no_model_is_never_a_models_evidence(checked: Any, speed: Observe) -> None:
+    """What references score, observed of a data set alone, must not stand for what a model scored."""
+    of_nobody = speed("x", 5)
+    assert of_nobody.provenance
+    source = replace(of_nobody.provenance, labels={"dataset": "test"}, subjects={"dataset": "d"})
+    text = PAIR.replace("baseline: gpt2}", "baseline: gpt2, dataset: test}")
+    theirs = speed("gpt2", 1, labels={"dataset": "test"})
+    proxy = checked(text, [replace(of_nobody, provenance=source), theirs])["proxy"]
+    assert (proxy.verdict, proxy.because) == ("UNTESTED", "v")
+    ours = speed("hrm-tiny", 5, labels={"dataset": "test"})
+    assert checked(text, [replace(of_nobody, provenance=source), ours, theirs])["proxy"].verdict == "PASS"
+
+
+def test_a_contract_may_say_which_roles_its_evidence_must_carry(checked: Any, speed: Observe) -> None:
+    text = PAIR.replace("baseline: gpt2}", "baseline: gpt2, dataset: test}")
+    both = [speed("hrm-tiny", 5), speed("gpt2", 1)]
+    assert checked(text, both)["proxy"].verdict == "UNTESTED"
+    loose = text.replace("name: speed", "name: speed, about: [model]")
+    assert checked(loose, both)["proxy"].because == "dataset", "nobody says which data set"
+
+
+def test_some_cells_of_a_matrix_are_not_all_of_them(checked: Any, speed: Observe) -> None:
+    ours = speed("hrm-tiny", 5)
+    facts = Facts(partial={ours.digest: "hrm[seed=1] failed"})
+    proxy = checked(PAIR, [ours, speed("gpt2", 1)], facts=facts)["proxy"]
+    assert (proxy.verdict, proxy.because) == ("BLOCKED", "v")
+    assert "hrm[seed=1] failed" in proxy.reason
 
 
 def test_nan_evidence_is_invalid_and_kept(checked: Any, speed: Observe) -> None:

@@ -59,6 +59,15 @@ def test_errors_are_replies_of_one_line(models: dict[str, Path]) -> None:
     assert third["error"].startswith("IndexError: ")
 
 
+def test_only_the_first_line_of_an_error_is_told() -> None:
+    def fails() -> dict[str, Any]:
+        raise ValueError("first\nsecond")
+
+    replies = io.StringIO()
+    serve({"fail": fails}, io.StringIO('{"op": "fail"}\n'), replies)
+    assert json.loads(replies.getvalue()) == {"error": "ValueError: first"}
+
+
 def test_what_libraries_print_stays_out_of_the_replies() -> None:
     program = (
         "import os\nfrom hrmctl_benchmark.worker import main\n"

@@ -35,6 +35,7 @@ CONTINUED = {
     "carriage returns": (BODY.replace("\n", "\r\n") + "\r\nprint(1)\r\n", BODY + "\n"),
     "cut off inside a line": ("    if r < 0:\n        raise Value", "    if r < 0:\n        raise Value"),
     "a body that does not parse": ("    return (r\n\nprint(1)\n", "    return (r\n\n"),
+    "a fence in a docstring": ('    """\n```\narea(1)\n```\n    """\n' + BODY,) * 2,
     "nothing": ("", ""),
     "only prose": ("I cannot do that.\n", ""),
 }  # fmt: skip
@@ -73,6 +74,8 @@ def test_a_function_stated_again_takes_the_place_of_the_prefix(name: str, prefix
 ALONE = {
     "a whole program": (WHOLE, WHOLE),
     "helpers and constants after it": (WHOLE + "\nTWO = 2\n\ndef helper():\n    return TWO\n",) * 2,
+    "a separator in a string": ('def area(r):\n    return "\x1c\u2028"\nprint(1)\n',
+                                'def area(r):\n    return "\x1c\u2028"\n'),
     "printed examples": (WHOLE + "\nprint(area(2))\nprint(area(3))\n", WHOLE + "\n"),
     "own asserts that fail": (WHOLE + "assert area(1) == 1\n", WHOLE),
     "the next problem of a run-on": (WHOLE + '\n"""\nWrite a function to add.\n"""\ndef add(a, b):\n    return a + b\n',

@@ -220,6 +220,8 @@ def refuses(action: Callable[[], Any], reason: str) -> None:
 def test_quantized_models_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
     folder = quantize(models["hrm-tiny"], tmp_path).artifacts["model"].path
     refuses(lambda: quantize(folder, tmp_path / "again"), "already quantized")
+    shutil.copyfile(models["hrm-tiny"] / "config.json", folder / "config.json")
+    refuses(lambda: quantize(folder, tmp_path / "again"), "already quantized")
     foreign = shutil.copytree(models["hrm-tiny"], tmp_path / "foreign")
     config = json.loads((foreign / "config.json").read_text())
     (foreign / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq"}}))

@@ -27,7 +27,7 @@ def run(params: WordcountParams, inputs: StageInputs, ctx: Context) -> StageResu
     report.write_text(json.dumps(dict(sorted(counts.items())), ensure_ascii=False), encoding="utf-8")
     payload = {"value": counts.total(), "unit": "words", "n": max(1, len(rows))}
     seen = Observation("words", "measurement/v1", payload, about={"dataset": data})
-    return StageResult({"report": Output(report, f"{data.label}/words")}, [seen])
+    return StageResult({"report": Output(report, "words")}, [seen])
 
 
 def _text(row: str, field: str, place: str) -> str:
