@@ -46,7 +46,7 @@ class Bench:
         """Decode greedily with the key-value cache; seconds to the first token and for the others, and the tokens."""
         assert self._loaded is not None
         model, device = self._loaded.model, self._loaded.device
-        vocabulary = len(model.get_input_embeddings().weight)
+        vocabulary = model.config.get_text_config(decoder=True).vocab_size
         generator = torch.Generator().manual_seed(seed)
         ids = torch.randint(vocabulary, (batch, prompt_tokens), generator=generator).to(device)
         gc.collect()

@@ -30,15 +30,38 @@ def hrmctl_stages() -> Iterable[StageSpec]:
         "validation": OutputSpec("dataset", "validation problems, of other such compositions", optional=True),
     }
     return [
-        StageSpec("data.generate", "generate code problems, split by composition", GenerateParams,
-                  "hrmctl_data.generate:run", outputs=generated),
-        StageSpec("data.get", "fetch any data set that a plugin declares", GetParams,
-                  "hrmctl_data.fetch:run_get", _FILE, _SPLITS),
-        StageSpec("data.mbpp", "fetch MBPP, or read it from a file", MbppParams,
-                  "hrmctl_data.fetch:run_mbpp", _FILE, _SPLITS),
-        StageSpec("data.humaneval", "fetch HumanEval, or read it from a file", HumanEvalParams,
-                  "hrmctl_data.fetch:run_humaneval", _FILE, _SPLITS),
-        StageSpec("data.jsonl", "read a local file of problems (hrmctl, MBPP or HumanEval shape)", JsonlParams,
-                  "hrmctl_data.local:run", {"file": InputSpec("dataset", "JSONL, or one JSON array; may be gzipped")},
-                  {"data": OutputSpec("dataset", "the problems")}),
+        StageSpec(
+            "data.generate",
+            "generate code problems, split by composition",
+            GenerateParams,
+            "hrmctl_data.generate:run",
+            outputs=generated,
+        ),
+        StageSpec(
+            "data.get",
+            "fetch any data set that a plugin declares",
+            GetParams,
+            "hrmctl_data.fetch:run_get",
+            _FILE,
+            _SPLITS,
+        ),
+        StageSpec(
+            "data.mbpp", "fetch MBPP, or read it from a file", MbppParams, "hrmctl_data.fetch:run_mbpp", _FILE, _SPLITS
+        ),
+        StageSpec(
+            "data.humaneval",
+            "fetch HumanEval, or read it from a file",
+            HumanEvalParams,
+            "hrmctl_data.fetch:run_humaneval",
+            _FILE,
+            _SPLITS,
+        ),
+        StageSpec(
+            "data.jsonl",
+            "read a local file of problems (hrmctl, MBPP or HumanEval shape)",
+            JsonlParams,
+            "hrmctl_data.local:run",
+            {"file": InputSpec("dataset", "JSONL, or one JSON array; may be gzipped")},
+            {"data": OutputSpec("dataset", "the problems")},
+        ),
     ]

@@ -39,9 +39,9 @@ class Splitter:
         random.Random(f"{seed}/pairs").shuffle(pairs)
         test = round(len(pairs) * _HELD_OUT["test"])
         held = test + round(len(pairs) * _HELD_OUT["validation"])
-        return cls({
-            pair: "test" if i < test else "validation" if i < held else "train" for i, pair in enumerate(pairs)
-        })
+        return cls(
+            {pair: "test" if i < test else "validation" if i < held else "train" for i, pair in enumerate(pairs)}
+        )
 
     def split_of(self, signature: Sequence[str]) -> Split:
         """`test` where a test pair is in it, else `validation` where one of those is, else `train`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from hrmctl import Finding
 
 
@@ -10,6 +12,8 @@ def sandbox() -> Finding:
     from hrmctl_sandbox import probe
 
     found = probe()
-    state = "ok" if found.mode == "sealed" else "missing" if found.mode.startswith("confined") else "broken"
+    state: Literal["ok", "missing", "broken"] = "ok" if found.mode == "sealed" else "missing"
+    if not found.acceptable:
+        state = "broken"
     lacking = f"; missing: {', '.join(found.missing)}" if found.missing else ""
     return Finding("sandbox", state, f"{found.mode} ({', '.join(found.layers)}){lacking}", found.remedy)

@@ -25,9 +25,7 @@ class ImportParams:
     ignore_pickles: Annotated[
         bool, doc("leave pickles in the folder unread and uncopied, instead of refusing the folder")
     ] = False
-    mixed_dtypes: Annotated[
-        bool, doc("accept floating tensors of another precision than config.json says")
-    ] = False
+    mixed_dtypes: Annotated[bool, doc("accept floating tensors of another precision than config.json says")] = False
     ignore_extra: Annotated[
         bool, doc("accept tensors that the model has no use for, such as buffers that old versions saved")
     ] = False

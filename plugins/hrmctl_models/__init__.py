@@ -2,6 +2,7 @@
 
 A library package that stage plugins may import. Its public names are resolved on first use, so
 that importing the package (which every `hrmctl --help` does) imports neither torch nor transformers.
+Generation and perplexity are functions of the modules of those names (`hrmctl_models.generate.generate`).
 """
 
 from __future__ import annotations
@@ -12,14 +13,11 @@ from typing import Any
 from hrmctl import ArchitectureSpec, hookimpl
 
 _HOMES = {
-    "Completion": "generate",
     "LoadedModel": "loading",
     "build": "loading",
     "count_parameters": "loading",
     "encode_pair": "tokenizers",
-    "generate": "generate",
     "load": "loading",
-    "perplexity": "perplexity",
     "resolve_device": "loading",
     "save": "loading",
     "train_tokenizer": "tokenizers",
@@ -51,6 +49,4 @@ def hrmctl_architectures() -> list[ArchitectureSpec]:
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # Importing the module `generate` puts it here under that name; the function of that name must win.
-    globals()[name] = found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    return found
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

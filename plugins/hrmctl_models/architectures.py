@@ -121,5 +121,3 @@ def llama_tiny(vocab_size: int, **token_ids: Any) -> LlamaConfig:
         dtype="float32",
         **token_ids,
     )
-
-

@@ -76,8 +76,10 @@ def load(path: Path, device: str = "auto", dtype: str = "auto") -> LoadedModel:
             path, dtype=dtype if dtype == "auto" else getattr(torch, dtype), use_safetensors=True, **_OFFLINE
         )
     except Exception as error:
-        raise StageError(f"{path}: not a loadable causal language model ({_first_line(error)}); "
-                         "import it again or choose another model") from error
+        raise StageError(
+            f"{path}: not a loadable causal language model ({_first_line(error)}); "
+            "import it again or choose another model"
+        ) from error
     model = model.to(where).eval()
     return LoadedModel(model, tokenizer, where, count_parameters(model))
 
@@ -87,8 +89,9 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(path, **_OFFLINE)
     except Exception as error:
-        raise StageError(f"{path}: the tokenizer cannot be loaded ({_first_line(error)}); "
-                         "a model folder needs tokenizer.json") from error
+        raise StageError(
+            f"{path}: the tokenizer cannot be loaded ({_first_line(error)}); a model folder needs tokenizer.json"
+        ) from error
 
 
 def _check(path: Path, dtype: str) -> None:
@@ -181,5 +184,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-

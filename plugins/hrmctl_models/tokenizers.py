@@ -26,27 +26,38 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     `vocab_size` is under 259 or there is no text.
     """
     if vocab_size < SMALLEST:
-        raise StageError(f"a vocabulary of {vocab_size} cannot hold the 256 bytes and {len(SPECIAL)} special tokens; "
-                         f"set vocab_size to {SMALLEST} or more")
+        raise StageError(
+            f"a vocabulary of {vocab_size} cannot hold the 256 bytes and {len(SPECIAL)} special tokens; "
+            f"set vocab_size to {SMALLEST} or more"
+        )
     corpus = [text for text in texts if text]
     if not corpus:
         raise StageError("no text to train a tokenizer on; check the data set")
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     core.decoder = decoders.ByteLevel()
-    core.train_from_iterator(corpus, trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=2,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    ))
+    core.train_from_iterator(
+        corpus,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            min_frequency=2,
+            special_tokens=list(SPECIAL),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
     return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token=SPECIAL[0], bos_token=SPECIAL[1], eos_token=SPECIAL[2],
-        clean_up_tokenization_spaces=False, padding_side="left",
+        tokenizer_object=core,
+        pad_token=SPECIAL[0],
+        bos_token=SPECIAL[1],
+        eos_token=SPECIAL[2],
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
     )
 
 
@@ -68,7 +79,7 @@ def encode_pairs(
     wholes = _ids(tokenizer, [p + c for p, c in zip(prompts, completions, strict=True)], special=True)
     alone = _ids(tokenizer, completions, special=False)
     tails = [
-        whole[len(head):] if whole[: len(head)] == head else tail
+        whole[len(head) :] if whole[: len(head)] == head else tail
         for head, whole, tail in zip(heads, wholes, alone, strict=True)
     ]
     return heads, tails

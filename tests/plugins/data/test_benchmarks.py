@@ -15,17 +15,26 @@ from hrmctl_data.rows import BadRow, checked_row
 from hrmctl import StageError
 
 FULL = {
-    "task_id": 12, "text": "Add one.", "code": "def g(x):\r\n  return x + 1\r\n\r\n",
+    "task_id": 12,
+    "text": "Add one.",
+    "code": "def g(x):\r\n  return x + 1\r\n\r\n",
     "test_setup_code": "y = 1\r\nz = 2",
-    "test_list": ["assert g(1) == 2", "assert g(y) == 2"], "challenge_test_list": [],
+    "test_list": ["assert g(1) == 2", "assert g(y) == 2"],
+    "challenge_test_list": [],
 }
 SANITIZED = {
-    "task_id": 13, "prompt": "Add one.", "code": "def g(x): return x + 1", "source_file": "x",
-    "test_imports": ["import math", "import re"], "test_list": ["assert g(1) == 2"],
+    "task_id": 13,
+    "prompt": "Add one.",
+    "code": "def g(x): return x + 1",
+    "source_file": "x",
+    "test_imports": ["import math", "import re"],
+    "test_list": ["assert g(1) == 2"],
 }
 HUMAN = {
-    "task_id": "HumanEval/0", "prompt": 'def h():\n    """No."""\n\n\ndef g(x):\n    """Add one."""\n',
-    "entry_point": "g", "canonical_solution": "    return x + 1\n",
+    "task_id": "HumanEval/0",
+    "prompt": 'def h():\n    """No."""\n\n\ndef g(x):\n    """Add one."""\n',
+    "entry_point": "g",
+    "canonical_solution": "    return x + 1\n",
     "test": "def check(candidate):\n    assert candidate(1) == 2\n",
 }
 
@@ -33,9 +42,15 @@ HUMAN = {
 def test_a_row_of_the_full_set() -> None:
     row = mbpp_row(FULL)
     assert row == {
-        "task_id": "mbpp/12", "text": "Add one.", "prompt": '"""\nAdd one.\nassert g(1) == 2\n"""\n',
-        "completion": "def g(x):\n  return x + 1\n", "entry_point": "g", "setup": "y = 1\nz = 2",
-        "tests": ["assert g(1) == 2", "assert g(y) == 2"], "source": "mbpp", "meta": {"number": 12},
+        "task_id": "mbpp/12",
+        "text": "Add one.",
+        "prompt": '"""\nAdd one.\nassert g(1) == 2\n"""\n',
+        "completion": "def g(x):\n  return x + 1\n",
+        "entry_point": "g",
+        "setup": "y = 1\nz = 2",
+        "tests": ["assert g(1) == 2", "assert g(y) == 2"],
+        "source": "mbpp",
+        "meta": {"number": 12},
     }
     assert checked_row(row)["prefix"] == ""
 
@@ -45,16 +60,19 @@ def test_a_row_of_the_sanitized_set() -> None:
     assert (row["text"], row["setup"], row["task_id"]) == ("Add one.", "import math\nimport re", "mbpp/13")
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"task_id": "12"}, "'task_id' is not an integer"),
-    ({"task_id": True}, "'task_id' is not an integer"),
-    ({"text": 3}, "'text' is not text"),
-    ({"code": None}, "no field 'code'"),
-    ({"test_list": []}, "'test_list' is not a list"),
-    ({"test_list": "assert"}, "'test_list' is not a list"),
-    ({"code": "def g(:"}, "is not Python"),
-    ({"code": "def other(): pass"}, "calls no function that the code defines"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task_id": "12"}, "'task_id' is not an integer"),
+        ({"task_id": True}, "'task_id' is not an integer"),
+        ({"text": 3}, "'text' is not text"),
+        ({"code": None}, "no field 'code'"),
+        ({"test_list": []}, "'test_list' is not a list"),
+        ({"test_list": "assert"}, "'test_list' is not a list"),
+        ({"code": "def g(:"}, "is not Python"),
+        ({"code": "def other(): pass"}, "calls no function that the code defines"),
+    ],
+)
 def test_bad_rows_of_mbpp(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadRow, match=message):
         mbpp_row({**FULL, **change})
@@ -86,11 +104,14 @@ def test_a_row_of_humaneval() -> None:
     assert row["tests"] == [HUMAN["test"] + "\ncheck(g)"]
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"prompt": "def g(x:\n"}, "'prompt', completed by a body, is not Python"),
-    ({"entry_point": "k"}, "has no function 'k'"),
-    ({"test": None}, "no field 'test'"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt": "def g(x:\n"}, "'prompt', completed by a body, is not Python"),
+        ({"entry_point": "k"}, "has no function 'k'"),
+        ({"test": None}, "no field 'test'"),
+    ],
+)
 def test_bad_rows_of_humaneval(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadRow, match=message):
         humaneval_row({**HUMAN, **change})
@@ -102,7 +123,11 @@ def run_all(rows: list[Any]) -> str:
     code = "import json, sys\nfor program in json.load(sys.stdin): exec(program, {'__name__': 'm'})"
     done = subprocess.run(
         [sys.executable, "-c", code],
-        input=json.dumps(programs), capture_output=True, text=True, timeout=120, check=False,
+        input=json.dumps(programs),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     return done.stderr
 

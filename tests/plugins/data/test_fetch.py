@@ -20,10 +20,16 @@ from .server import FakeHub, serve
 
 
 def mbpp_line(number: int) -> str:
-    return json.dumps({
-        "task_id": number, "text": "Add one.", "code": "def g(x):\r\n  return x + 1", "test_setup_code": "",
-        "test_list": ["assert g(1) == 2", "assert g(2) == 3"], "challenge_test_list": [],
-    })
+    return json.dumps(
+        {
+            "task_id": number,
+            "text": "Add one.",
+            "code": "def g(x):\r\n  return x + 1",
+            "test_setup_code": "",
+            "test_list": ["assert g(1) == 2", "assert g(2) == 3"],
+            "challenge_test_list": [],
+        }
+    )
 
 
 SMALL = "\n".join(mbpp_line(number) for number in (5, 20, 21, 700)).encode()
@@ -31,8 +37,13 @@ SMALL = "\n".join(mbpp_line(number) for number in (5, 20, 21, 700)).encode()
 
 def spec_of(url: str = "http://127.0.0.1:9/f", body: bytes = SMALL, **changes: Any) -> DatasetSpec:
     values = {
-        "name": "third", "summary": "a set", "url": url, "sha256": hashlib.sha256(body).hexdigest(), "licence": "MIT",
-        "splits": {"prompt": 1, "test": 2, "train": 1}, "target": "hrmctl_data.benchmarks:mbpp",
+        "name": "third",
+        "summary": "a set",
+        "url": url,
+        "sha256": hashlib.sha256(body).hexdigest(),
+        "licence": "MIT",
+        "splits": {"prompt": 1, "test": 2, "train": 1},
+        "target": "hrmctl_data.benchmarks:mbpp",
     }
     return DatasetSpec(**{**values, **changes})
 
@@ -112,10 +123,13 @@ def odd_reader(path: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     return {"dev": []}
 
 
-@pytest.mark.parametrize(("reader", "message"), [
-    (bad_reader, "bad row 1 of test: field 'tests' is not a list of at least one text"),
-    (odd_reader, "has a split 'dev'"),
-])
+@pytest.mark.parametrize(
+    ("reader", "message"),
+    [
+        (bad_reader, "bad row 1 of test: field 'tests' is not a list of at least one text"),
+        (odd_reader, "has a split 'dev'"),
+    ],
+)
 def test_readers_of_third_parties_are_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Any, message: str
 ) -> None:
@@ -126,9 +140,11 @@ def test_readers_of_third_parties_are_checked(
 
 def test_data_get_knows_the_sets_of_the_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = stage.catalog()
-    monkeypatch.setattr(stage, "catalog", lambda: SimpleNamespace(
-        datasets={**known.datasets, "third": spec_of()}, unknown=known.unknown
-    ))
+    monkeypatch.setattr(
+        stage,
+        "catalog",
+        lambda: SimpleNamespace(datasets={**known.datasets, "third": spec_of()}, unknown=known.unknown),
+    )
     result = stage.run_get(GetParams("third"), given(tmp_path / "f"), make_context(tmp_path))
     assert labels(result)["train"] == "third@train"
     with pytest.raises(InputError, match=r"unknown data set 'thrid'.*third"):

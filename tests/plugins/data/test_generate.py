@@ -23,10 +23,14 @@ def test_files_labels_and_evidence(tmp_path: Path) -> None:
     ctx = make_context(tmp_path)
     result = stage.run(GenerateParams(train=200, test=30, validation=20), {}, ctx)
     assert {name: o.label for name, o in result.artifacts.items()} == {
-        "train": "microcode@train", "test": "microcode@test", "validation": "microcode@validation",
+        "train": "microcode@train",
+        "test": "microcode@test",
+        "validation": "microcode@validation",
     }
     assert {name: len(rows_of(o.path)) for name, o in result.artifacts.items()} == {
-        "train": 200, "test": 30, "validation": 20,
+        "train": 200,
+        "test": 30,
+        "validation": 20,
     }
     assert all(checked_row(row) == row for o in result.artifacts.values() for row in rows_of(o.path))
     found = {o.name: (o.payload["value"], o.payload["n"]) for o in result.evidence}

@@ -18,8 +18,12 @@ from hrmctl.testing import make_artifact, make_context
 from .test_benchmarks import FULL, HUMAN
 
 OURS = {
-    "task_id": "mine/1", "prompt": "def f(x):\n", "prefix": "def f(x):\n", "completion": "    return x\n",
-    "entry_point": "f", "tests": ["assert f(1) == 1"],
+    "task_id": "mine/1",
+    "prompt": "def f(x):\n",
+    "prefix": "def f(x):\n",
+    "completion": "    return x\n",
+    "entry_point": "f",
+    "tests": ["assert f(1) == 1"],
 }
 
 
@@ -44,9 +48,7 @@ def test_all_three_shapes(tmp_path: Path) -> None:
     result = read(tmp_path, "\n".join(map(json.dumps, (OURS, FULL, HUMAN))), JsonlParams("mix", "train"))
     assert [row["task_id"] for row in rows_of(result)] == ["mine/1", "mbpp/12", "HumanEval/0"]
     assert result.artifacts["data"].label == "mix@train"
-    assert [(o.name, o.payload) for o in result.evidence] == [
-        ("problems", {"value": 3, "unit": "problems", "n": 3})
-    ]
+    assert [(o.name, o.payload) for o in result.evidence] == [("problems", {"value": 3, "unit": "problems", "n": 3})]
     assert result.evidence[0].about == {"dataset": result.artifacts["data"]}
 
 
@@ -59,13 +61,17 @@ def test_generated_rows_go_through_unchanged(tmp_path: Path) -> None:
     assert rows_of(read(tmp_path, "\n".join(map(json.dumps, rows)))) == rows
 
 
-@pytest.mark.parametrize("wrap", [
-    lambda text: text.encode(),
-    lambda text: b"\xef\xbb\xbf" + text.encode(),
-    lambda text: text.replace("\n", "\r\n\r\n").encode() + b"\n\n",
-    lambda text: gzip.compress(text.encode()),
-    lambda text: json.dumps([json.loads(line) for line in text.splitlines()], indent=2).encode(),
-], ids=["plain", "byte order mark", "blank lines", "gzip", "array"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda text: text.encode(),
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: text.replace("\n", "\r\n\r\n").encode() + b"\n\n",
+        lambda text: gzip.compress(text.encode()),
+        lambda text: json.dumps([json.loads(line) for line in text.splitlines()], indent=2).encode(),
+    ],
+    ids=["plain", "byte order mark", "blank lines", "gzip", "array"],
+)
 def test_forms_of_files(tmp_path: Path, wrap: Any) -> None:
     text = "\n".join(json.dumps({**OURS, "task_id": f"é/{i}"}, ensure_ascii=False) for i in range(3))
     assert [row["task_id"] for row in rows_of(read(tmp_path, wrap(text)))] == ["é/0", "é/1", "é/2"]
@@ -73,18 +79,34 @@ def test_forms_of_files(tmp_path: Path, wrap: Any) -> None:
 
 def test_every_bad_row_is_reported_with_its_line(tmp_path: Path) -> None:
     lines: list[Any] = [
-        OURS, "{", {**OURS, "task_id": "b", "tests": []}, [1], {**OURS, "task_id": "c", "colour": 1},
-        {**OURS, "task_id": "d", "entry_point": "not a name"}, OURS, {**OURS, "task_id": "e", "tests": ["assert ("]},
-        {**OURS, "task_id": "g", "setup": "import"}, {**OURS, "task_id": "h", "meta": 3}, {"x": 1},
+        OURS,
+        "{",
+        {**OURS, "task_id": "b", "tests": []},
+        [1],
+        {**OURS, "task_id": "c", "colour": 1},
+        {**OURS, "task_id": "d", "entry_point": "not a name"},
+        OURS,
+        {**OURS, "task_id": "e", "tests": ["assert ("]},
+        {**OURS, "task_id": "g", "setup": "import"},
+        {**OURS, "task_id": "h", "meta": 3},
+        {"x": 1},
         {**OURS, "task_id": 7},
         {k: v for k, v in OURS.items() if k != "completion"},
     ]
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
     expected = [
-        "2:1: not JSON: Expecting property name", "3:1: field 'tests' is not a list", "4:1: not a JSON object",
-        "5:1: unknown field 'colour'", "6:1: entry_point 'not a name'", "7:1: task_id 'mine/1' repeats line 1",
-        "8:1: field 'tests' is not Python", "9:1: field 'setup' is not Python", "10:1: field 'meta' is not a mapping",
-        "11:1: has none of the fields 'tests'", "12:1: field 'task_id' is not text", "13:1: no field 'completion'",
+        "2:1: not JSON: Expecting property name",
+        "3:1: field 'tests' is not a list",
+        "4:1: not a JSON object",
+        "5:1: unknown field 'colour'",
+        "6:1: entry_point 'not a name'",
+        "7:1: task_id 'mine/1' repeats line 1",
+        "8:1: field 'tests' is not Python",
+        "9:1: field 'setup' is not Python",
+        "10:1: field 'meta' is not a mapping",
+        "11:1: has none of the fields 'tests'",
+        "12:1: field 'task_id' is not text",
+        "13:1: no field 'completion'",
     ]
     found = faults(tmp_path, text)
     assert len(found) == len(expected)
@@ -113,17 +135,20 @@ def test_many_bad_rows_are_cut_short(tmp_path: Path) -> None:
     assert found[-1] == "mine.jsonl: 80 more bad rows"
 
 
-@pytest.mark.parametrize(("body", "message"), [
-    (b"\n\n", "holds no problem"),
-    (b"", "holds no problem"),
-    (b"[]", "holds no problem"),
-    (json.dumps(OURS).encode() + b"\n\xff\xfe", "mine.jsonl:2:1: not UTF-8"),
-    (b"[\n\n\xff]", "mine.jsonl:3:1: not UTF-8"),
-    (gzip.compress(json.dumps(OURS).encode() * 99)[:-20], "cannot be read"),
-    (b'{"task_id": NaN}', "NaN is not a JSON number"),
-    (b"[" * 100_000, "mine.jsonl:1:1"),
-    (b'{"a":' * 100_000, "mine.jsonl:1:1: not JSON"),
-])
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"\n\n", "holds no problem"),
+        (b"", "holds no problem"),
+        (b"[]", "holds no problem"),
+        (json.dumps(OURS).encode() + b"\n\xff\xfe", "mine.jsonl:2:1: not UTF-8"),
+        (b"[\n\n\xff]", "mine.jsonl:3:1: not UTF-8"),
+        (gzip.compress(json.dumps(OURS).encode() * 99)[:-20], "cannot be read"),
+        (b'{"task_id": NaN}', "NaN is not a JSON number"),
+        (b"[" * 100_000, "mine.jsonl:1:1"),
+        (b'{"a":' * 100_000, "mine.jsonl:1:1: not JSON"),
+    ],
+)
 def test_bad_files(tmp_path: Path, body: bytes, message: str) -> None:
     assert message in faults(tmp_path, body)[0]
 

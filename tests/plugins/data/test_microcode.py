@@ -66,9 +66,7 @@ def test_constants_and_phrases_vary(sample: list[dict[str, Any]]) -> None:
 
 
 @settings(max_examples=12, deadline=None)
-@given(
-    seed=st.integers(0, 2**40), train=st.integers(64, 400), test=st.integers(1, 60), validation=st.integers(1, 40)
-)
+@given(seed=st.integers(0, 2**40), train=st.integers(64, 400), test=st.integers(1, 60), validation=st.integers(1, 40))
 def test_no_held_out_composition_occurs_in_training(seed: int, train: int, test: int, validation: int) -> None:
     taught = [signature(row) for row in problems("train", train, seed)]
     tested = [signature(row) for row in problems("test", test, seed)]
@@ -195,7 +193,8 @@ def test_the_same_seed_gives_the_same_rows_in_any_process() -> None:
         subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True, check=True,
+            capture_output=True,
+            check=True,
         ).stdout
         for hash_seed in ("1", "2")
     ]

@@ -118,11 +118,16 @@ def test_accumulation_gives_the_gradient_of_the_whole(tmp_path: Path) -> None:
     assert observed(two)["examples_seen"].payload["value"] == 24
 
 
-@pytest.mark.parametrize("params", [
-    FinetuneParams(init="hrm-tiny", steps=8, batch=8, precision="bf16", lr=3e-3),
-    FinetuneParams(init="gpt2-micro", steps=8, batch=8, optimizer="adamw", schedule="cosine", lr=3e-3),
-    FinetuneParams(init="llama-tiny", steps=8, batch=8, loss_on="all", grad_clip=None, schedule="constant", lr=3e-3),
-])
+@pytest.mark.parametrize(
+    "params",
+    [
+        FinetuneParams(init="hrm-tiny", steps=8, batch=8, precision="bf16", lr=3e-3),
+        FinetuneParams(init="gpt2-micro", steps=8, batch=8, optimizer="adamw", schedule="cosine", lr=3e-3),
+        FinetuneParams(
+            init="llama-tiny", steps=8, batch=8, loss_on="all", grad_clip=None, schedule="constant", lr=3e-3
+        ),
+    ],
+)
 def test_other_settings_learn_too(tmp_path: Path, params: FinetuneParams) -> None:
     result, _ = train(tmp_path, params)
     assert curve(result, "loss")[-1] < curve(result, "loss")[0] - 0.5

@@ -46,7 +46,11 @@ def test_saved_model_loads_with_equal_logits(tmp_path: Path, name: str) -> None:
     assert loaded.device == torch.device("cpu")
     assert not loaded.model.training
     assert {p.name for p in (tmp_path / "m").iterdir()} == {
-        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
     }
     assert os.listdir(tmp_path) == ["m"]
 

@@ -82,6 +82,17 @@ def test_both_ways_of_loading_compute_the_same(
     assert not any(isinstance(module, (QuantizedLinear, QuantizedEmbedding)) for module in dense.model.modules())
 
 
+@pytest.mark.parametrize("block", [1, 1000, 1 << 30])
+def test_blocks_do_not_change_what_is_computed(
+    block: int, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = quantize(models["gpt2-micro"], tmp_path).artifacts["model"].path
+    packed = quantized.load(folder, device="cpu", dequantize="each_call").model
+    expected = logits(packed)
+    monkeypatch.setattr(quantized, "_BLOCK_WEIGHTS", {"cpu": block})
+    assert torch.allclose(logits(packed), expected, atol=1e-5)
+
+
 def test_the_packed_model_holds_codes_and_no_dense_weight(models: dict[str, Path], tmp_path: Path) -> None:
     folder = quantize(models["gpt2-tiny"], tmp_path).artifacts["model"].path
     packed = quantized.load(folder, device="cpu", dequantize="each_call").model
