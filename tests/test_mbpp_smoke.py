@@ -1,4 +1,4 @@
-"""`recipes/mbpp-smoke.yaml` on the real MBPP file: the claim honestly fails, and the references score what they score."""
+"""`recipes/mbpp-smoke.yaml` on the real file: the claim honestly fails, and the references score what they score."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ class Progress:
     tokens: int = 0
     examples: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     nonfinite: int = 0
     nonfinite_in_a_row: int = 0
     peak_memory: int = 0

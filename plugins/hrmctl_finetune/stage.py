@@ -155,6 +155,7 @@ def _evidence(
         "nonfinite": _measured(done.nonfinite, "steps", done.step, {"on_nonfinite": params.on_nonfinite}),
         "peak_rss": _measured(memory.peak, "bytes", memory.samples, setting),
         "train_seconds": _measured(done.seconds, "seconds", done.step, setting),
+        "train_cpu_seconds": _measured(done.cpu_seconds, "seconds", done.step, setting),
         "tokens_seen": _measured(done.tokens, "tokens", done.step),
         "examples_seen": _measured(done.examples, "examples", done.step),
         "rows_too_long": _measured(too_long, "rows", rows, {"max_length": params.max_length}),

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,14 @@ from hrmctl_finetune.params import FinetuneParams
 NONFINITE = "nonfinite.pt"
 # A stray batch passes; so many steps on end without a finite one mean that the weights have diverged.
 _MOST_SKIPPED = 10
+
+
+@dataclass(frozen=True)
+class Started:
+    """When a step began, by the clock and by this process's processor time, seconds."""
+
+    wall: float = field(default_factory=time.perf_counter)
+    cpu: float = field(default_factory=time.process_time)
 
 
 @dataclass
@@ -61,7 +69,7 @@ class Training:
         return self.progress
 
     def _step(self, ctx: Context) -> dict[str, float]:
-        started = time.perf_counter()
+        started = Started()
         step, first = self.progress.step, self.progress.position
         batches = [collate(self.order.at(first + i), self.pad).to(self.device) for i in range(self.params.accumulation)]
         torch.manual_seed(derived_seed(ctx.seed, "step", step))
@@ -124,10 +132,11 @@ class Training:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
-    def _count(self, batches: Sequence[Batch], started: float, **metrics: float) -> dict[str, float]:
+    def _count(self, batches: Sequence[Batch], started: Started, **metrics: float) -> dict[str, float]:
         """Close a step; one without metrics was skipped and adds no point to the curves."""
         done = self.progress
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started.wall
+        done.cpu_seconds += time.process_time() - started.cpu
         tokens = sum(batch.tokens for batch in batches)
         done.step += 1
         done.position += len(batches)

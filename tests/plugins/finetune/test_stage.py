@@ -65,6 +65,7 @@ def test_evidence_is_what_happened(tmp_path: Path) -> None:
     ids = [hrmctl_models.encode_pair(weights.tokenizer, row["prompt"], row["completion"]) for row in ROWS]
     assert values["tokens_seen"] == 2 * sum(len(head + tail + eos) for head, tail in ids)
     assert values["train_seconds"] > 0
+    assert 0 < values["train_cpu_seconds"] < 100 * values["train_seconds"]
     assert 50e6 < values["peak_rss"] < 8e9
     assert all(o.payload["n"] >= 1 for o in seen.values() if o.type == "measurement/v1")
     assert seen["nonfinite"].payload["n"] == steps
