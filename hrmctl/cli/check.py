@@ -32,9 +32,12 @@ def check(
     Exit code: 0 all hold, 1 a FAIL, 2 bad input, 3 something is not proven or nothing was checked. With --ratchet:
     0 nothing is worse than accepted, 1 something is, 3 something is INVALID.
     """
+    from dataclasses import replace
+
     from hrmctl.cli.show import require_reporter, show_check
     from hrmctl.errors import InputError
     from hrmctl.plugins import catalog as load_catalog
+    from hrmctl.ratchet import compare
     from hrmctl.run.judge import claims_of_folder, judge_run
     from hrmctl.store import Store
 
@@ -49,8 +52,16 @@ def check(
     claims = claims_of_folder(contracts or [Path("contracts")], opened, chosen, catalog.measures)
     accepted = _accepted(ratchet, accept)
     report = judge_run(opened, catalog, chosen, claims, profile)
-    show_check(catalog, report, form)
-    return _ratchet(report, ratchet, accepted, accept) if ratchet else report.exit_code
+    if ratchet is not None and accept:
+        _accept(ratchet, report)
+    faults = compare(accepted, report.judgements) if accepted is not None else []
+    code = report.exit_code if ratchet is None else _ratchet_code(report, faults)
+    show_check(catalog, replace(report, exit_code=code), form)
+    for fault in faults:
+        say(f"ratchet: {fault}")
+    if accepted is not None and not faults:
+        say(f"ratchet: nothing is worse than accepted in {ratchet}")
+    return code
 
 
 def _accepted(path: Path | None, accept: bool) -> Any:
@@ -59,20 +70,18 @@ def _accepted(path: Path | None, accept: bool) -> Any:
     return load_accepted(path) if path is not None and not accept else None
 
 
-def _ratchet(report: CheckReport, path: Path, accepted: Any, accept: bool) -> int:
-    from hrmctl.model import Verdict
-    from hrmctl.ratchet import accept as write
-    from hrmctl.ratchet import compare
+def _accept(path: Path, report: CheckReport) -> None:
+    from hrmctl.ratchet import accept
 
-    if accept:
-        write(path, report.judgements)
-        say(f"accepted {len(report.judgements)} verdicts in {path}; commit the diff after review")
-        return 0
-    faults = compare(accepted, report.judgements)
-    for fault in faults:
-        say(f"ratchet: {fault}")
+    accept(path, report.judgements)
+    say(f"accepted {len(report.judgements)} verdicts in {path}; commit the diff after review")
+
+
+def _ratchet_code(report: CheckReport, faults: list[str]) -> int:
+    """0 nothing is worse than accepted, 1 something is, 3 something is INVALID."""
+    from hrmctl.model import Verdict
+
     if not faults:
-        say(f"ratchet: nothing is worse than accepted in {path}")
         return 0
     return 3 if any(j.verdict == Verdict.INVALID for j in report.judgements) else 1
 
