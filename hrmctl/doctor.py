@@ -26,7 +26,7 @@ def examine(store: Path) -> Sequence[Finding]:
         ),
         _store(store),
     ]
-    found = catalog(Path())
+    found = catalog(Path.cwd())
     findings += [
         Finding(f"plugin {p.name}", "broken", p.last_line, f"fix or uninstall {p.distribution}")
         for p in found.plugins

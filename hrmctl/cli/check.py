@@ -44,7 +44,7 @@ def check(
     if accept and ratchet is None:
         raise InputError("--accept needs --ratchet FILE")
     opened = Store(store)
-    catalog = load_catalog(Path())
+    catalog = load_catalog(Path.cwd())
     require_reporter(catalog, form)
     chosen = run or opened.latest_run()
     if run is not None:
@@ -101,7 +101,7 @@ def verify(
     problems = list(ledger.verify(opened.ledger))
     count = len(ledger.rows(opened.ledger)) if not problems else 0
     if replay and not problems:
-        count, found = recompute(opened, catalog(Path()))
+        count, found = recompute(opened, catalog(Path.cwd()))
         problems += found
     if as_json:
         print_json({"rows": count, "replayed": replay, "problems": [str(p) for p in problems]})

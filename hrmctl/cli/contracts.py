@@ -23,7 +23,7 @@ def _load(paths: list[Path] | None) -> tuple[Any, Any]:
     from hrmctl.contract import load_contracts
     from hrmctl.plugins import catalog
 
-    measures = catalog(Path()).measures
+    measures = catalog(Path.cwd()).measures
     return load_contracts(paths or [FOLDER], measures), measures
 
 
@@ -131,7 +131,7 @@ def schema(kind: Annotated[str, typer.Argument(help="contract, gate or recipe.")
     from hrmctl.reference import schemas
     from hrmctl.yamlio import suggest
 
-    found = schemas(catalog(Path()))
+    found = schemas(catalog(Path.cwd()))
     if kind not in found:
         raise InputError(f"no schema '{kind}'; {suggest(kind, found)}")
     print(json.dumps(found[kind], indent=2, ensure_ascii=False))

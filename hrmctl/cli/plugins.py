@@ -21,7 +21,7 @@ def list_(as_json: JsonOption = False) -> int:
     """All plugins with what they provide; broken ones with their traceback."""
     from hrmctl.plugins import catalog
 
-    found = catalog(Path())
+    found = catalog(Path.cwd())
     if as_json:
         print_json(
             [
@@ -55,7 +55,7 @@ def show(name: Annotated[str, typer.Argument(help="A stage, measure, data set, a
     from hrmctl.plugins import catalog
     from hrmctl.reference import describe, tables
 
-    found = catalog(Path())
+    found = catalog(Path.cwd())
     for kind, table in tables(found).items():
         if name in table:
             print(describe(kind, table[name]))

@@ -15,6 +15,10 @@ _SPLITS = {
 }
 
 
+def _fetch(name: str, summary: str, params: type) -> StageSpec:
+    return StageSpec(f"data.{name}", summary, params, f"hrmctl_data.fetch:run_{name}", _FILE, _SPLITS)
+
+
 @hookimpl
 def hrmctl_datasets() -> Iterable[DatasetSpec]:
     """MBPP, its sanitized subset, and HumanEval."""
@@ -37,25 +41,9 @@ def hrmctl_stages() -> Iterable[StageSpec]:
             "hrmctl_data.generate:run",
             outputs=generated,
         ),
-        StageSpec(
-            "data.get",
-            "fetch any data set that a plugin declares",
-            GetParams,
-            "hrmctl_data.fetch:run_get",
-            _FILE,
-            _SPLITS,
-        ),
-        StageSpec(
-            "data.mbpp", "fetch MBPP, or read it from a file", MbppParams, "hrmctl_data.fetch:run_mbpp", _FILE, _SPLITS
-        ),
-        StageSpec(
-            "data.humaneval",
-            "fetch HumanEval, or read it from a file",
-            HumanEvalParams,
-            "hrmctl_data.fetch:run_humaneval",
-            _FILE,
-            _SPLITS,
-        ),
+        _fetch("get", "fetch any data set that a plugin declares", GetParams),
+        _fetch("mbpp", "fetch MBPP, or read it from a file", MbppParams),
+        _fetch("humaneval", "fetch HumanEval, or read it from a file", HumanEvalParams),
         StageSpec(
             "data.jsonl",
             "read a local file of problems (hrmctl, MBPP or HumanEval shape)",
