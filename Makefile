@@ -19,14 +19,19 @@ $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python tools/install_torch.py $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e tests/third_party
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	$(BIN)/python -m pip check --disable-pip-version-check
 	@touch $@
 
 lock:
 	$(PYTHON) tools/lock.py $(TORCH)
 
-test: $(READY)
+# A plugin of a third party, installed as one would be.
+$(VENV)/.third-party: $(READY) tests/third_party/pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e tests/third_party
+	@touch $@
+
+test: $(VENV)/.third-party
 	$(BIN)/python -m pytest -n 2 $(TESTS)
 
 test-slow: $(READY)

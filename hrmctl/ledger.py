@@ -51,11 +51,12 @@ def signature_path(path: Path) -> Path:
 
 
 def rows(path: Path) -> list[Row]:
-    """The committed rows in order; none where there is no ledger. Raises StoreError on a broken file."""
+    """The committed rows in order; none where there is no ledger. Raises StoreError on a broken file or chain."""
     lines, _, problems = _read(path)
-    if problems:
-        raise StoreError(*problems)
-    return [loads(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    found, broken = _chain(path, lines)
+    if problems or broken:
+        raise StoreError(*problems, *broken)
+    return found
 
 
 def verify(path: Path) -> list[Problem]:
@@ -64,7 +65,9 @@ def verify(path: Path) -> list[Problem]:
         lines, tail, problems = _read(path)
     except HrmctlError as error:
         return list(error.problems)
-    problems = problems or _chain(path, lines)[1]
+    if problems and path.exists():
+        lines = path.read_text(errors="replace").split("\n")[:-1]
+    problems = [*problems, *_chain(path, lines)[1]]
     if tail:
         text = f"{tail} bytes after the last committed row: an append that was interrupted, or that hrmctl did not make"
         problems.append(Problem(text, str(path), len(lines) + 1, 1, "the next check removes them"))

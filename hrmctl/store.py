@@ -75,9 +75,14 @@ class Store:
         return folder
 
     def latest_run(self) -> str | None:
-        """The id of the newest run (ids begin with their time), or None."""
+        """The id of the newest run of a whole recipe, else of the newest run at all; None without one.
+
+        Ids begin with their time; those of a single stage or of `--only` say so, and are not what a check means.
+        """
         found = sorted(p.name for p in self.runs.glob("*") if (p / "recipe.lock.yaml").is_file())
-        return found[-1] if found else None
+        whole = [name for name in found if ".stage-" not in name and ".only-" not in name]
+        chosen = whole or found
+        return chosen[-1] if chosen else None
 
     def scratch(self, key: str) -> Path:
         """The working folder of the stage with this key; it exists afterwards."""

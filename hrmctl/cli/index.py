@@ -14,6 +14,8 @@ from typing import Any
 
 def stage_commands() -> dict[str, str]:
     """Summary by command: stages by name, and one entry for the stages of each group (`data` for `data.mbpp`)."""
+    if os.path.exists("hrmctl_plugins.py"):
+        return _from_plugins()
     path = _path()
     known = _read(path)
     if known is not None and known["stamps"] == _stamps(list(known["stamps"])) and known["path"] == sys.path:
@@ -24,10 +26,12 @@ def stage_commands() -> dict[str, str]:
 
 
 def _from_plugins() -> dict[str, str]:
+    from pathlib import Path
+
     from hrmctl.plugins import catalog
 
     commands: dict[str, str] = {}
-    for name, spec in catalog().stages.items():
+    for name, spec in catalog(Path.cwd()).stages.items():
         group, _, member = name.partition(".")
         commands[group] = f"Stages whose name begins with {group}." if member else spec.summary
     return commands

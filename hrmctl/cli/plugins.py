@@ -20,6 +20,7 @@ def register(parent: typer.Typer) -> None:
 def list_(as_json: JsonOption = False) -> int:
     """All plugins with what they provide; broken ones with their traceback."""
     from hrmctl.plugins import catalog
+    from hrmctl.reference import tables
 
     found = catalog(Path.cwd())
     if as_json:
@@ -42,6 +43,9 @@ def list_(as_json: JsonOption = False) -> int:
             )
         )
     print_table(rows, ("plugin", "from", "state", "stages"))
+    for kind, table in tables(found).items():
+        if table:
+            print(f"\n{kind}: {', '.join(table)}")
     for plugin in found.plugins:
         if plugin.error:
             say(f"\n{plugin.name} is broken:\n{plugin.error.rstrip()}")

@@ -50,6 +50,10 @@ def show(run: RunArgument = None, store: StoreOption = DEFAULT_STORE, as_json: J
         outputs = ", ".join(f"{k} {o['digest'][:12]}" for k, o in stage["outputs"].items())
         rows.append((name, stage["uses"], stage["status"], str(stage["seed"]), outputs or stage["error"]))
     print_table(rows, ("stage", "uses", "status", "seed", "outputs"))
+    print()
+    evidence = [(name, opened.get_evidence(d)) for name, stage in lock["stages"].items() for d in stage["evidence"]]
+    measured = [(name, e.name, e.payload) for name, e in evidence if e.type == "measurement/v1"]
+    print_table([(s, n, f"{p['value']:.6g} {p['unit']}") for s, n, p in measured], ("stage", "measurement", "value"))
     return 0
 
 
@@ -72,12 +76,12 @@ def report(
     chosen = pick_run(opened, run)
     check = report_from_ledger(opened, chosen)
     if html is not None:
-        page = resolve(require_reporter(catalog(), "html").target)
+        page = resolve(require_reporter(catalog(Path.cwd()), "html").target)
         write_atomic(html, page(run_report(opened, chosen, check)))
         print(html)
         if markdown is None:
             return check.exit_code
-    text = resolve(require_reporter(catalog(), "markdown").target)(check)
+    text = resolve(require_reporter(catalog(Path.cwd()), "markdown").target)(check)
     if markdown is not None:
         write_atomic(markdown, text)
         print(markdown)

@@ -30,7 +30,7 @@ def register(app: typer.Typer, argv: Sequence[str], everything: bool = False) ->
     from hrmctl.plugins import catalog
 
     groups: dict[str, typer.Typer] = {}
-    for name, spec in catalog().stages.items():
+    for name, spec in catalog(Path.cwd()).stages.items():
         group, _, member = name.partition(".")
         wanted = everything or list(argv[: 2 if member else 1]) == ([group, member] if member else [group])
         command = _command(spec) if wanted else _closed(spec)
@@ -137,8 +137,8 @@ def _run(spec: StageSpec, fields: Sequence[Field], values: Mapping[str, Any]) ->
         _require_free(spec, values["out"])
     progress = make_progress(quiet=values["as_json"])
     try:
-        options = PipelineOptions(device=values["device"], argv=sys.argv[1:])
-        result = run_pipeline(make_plan(recipe, catalog()), catalog(), store, options, progress)
+        options = PipelineOptions(kind="stage", device=values["device"], argv=sys.argv[1:])
+        result = run_pipeline(make_plan(recipe, catalog(Path.cwd())), catalog(Path.cwd()), store, options, progress)
     finally:
         progress.close()
     return _show(store, result.run, result.exit_code, values)

@@ -36,6 +36,7 @@ class PipelineOptions:
     device: str = "auto"
     jobs: int | None = None
     profile: str = ""
+    kind: str = ""
     argv: Sequence[str] = ()
 
 
@@ -75,7 +76,7 @@ def run_pipeline(
         store.run_folder(options.resume)
     with store.lock("run"):
         store.sweep()
-        run_id = options.resume or new_run_id(plan.recipe.entry.name)
+        run_id = options.resume or new_run_id(plan.recipe.entry.name, "only" if options.only else options.kind)
         run = Run(plan, store, catalog, run_id, _run_options(plan, options, claims), [listener])
         run.mirror(trackers)
         return _execute(run, claims, catalog, options, listener, executor)

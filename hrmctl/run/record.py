@@ -20,8 +20,9 @@ from hrmctl.model import Evidence
 LOCK_VERSION = 1
 
 
-def new_run_id(name: str) -> str:
-    """A run id that sorts by time and says which recipe it is of."""
+def new_run_id(name: str, kind: str = "") -> str:
+    """A run id that sorts by time and says which recipe it is of, and with `kind` that it is not all of it."""
+    name = f"{name}.{kind}" if kind else name
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name}-{secrets.token_hex(2)}"
 
 
