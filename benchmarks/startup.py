@@ -47,7 +47,7 @@ def many_contracts(folder: Path) -> list[str]:
     for number in range(100):
         text = texts[number % len(texts)]
         (folder / f"{number}.yaml").write_text(re.sub(r"(?m)^id: .*$", f"id: N{number}", text))
-    return [HRMCTL, "check", str(folder), "--store", str(folder / "store")]
+    return [HRMCTL, "check", str(folder), "--store", str(folder / ".store")]
 
 
 def main() -> None:

@@ -66,7 +66,9 @@ def _files(paths: Iterable[Path], problems: list[Problem]) -> list[Path]:
 
 def _expand(path: Path) -> list[Path]:
     if path.is_dir():
-        return [p for pattern in ("*.yaml", "*.yml") for p in path.rglob(pattern) if p.is_file()]
+        found = [p for pattern in ("*.yaml", "*.yml") for p in path.rglob(pattern) if p.is_file()]
+        # Hidden folders are not the user's contracts: a store keeps copies of those it has judged.
+        return [p for p in found if not any(part.startswith(".") for part in p.relative_to(path).parts)]
     if path.exists() or not glob.has_magic(str(path)):
         return [path] if path.exists() else []
     return [file for name in glob.glob(str(path), recursive=True) for file in _expand(Path(name))]

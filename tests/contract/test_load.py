@@ -45,6 +45,16 @@ def test_files_folders_and_globs(
     assert ids([Path("a")], measures) == ["one"]
 
 
+def test_the_copies_that_a_store_keeps_are_not_the_users_contracts(
+    folder: Path, example: str, measures: dict[str, MeasureSpec]
+) -> None:
+    kept = folder / ".hrmctl" / "contracts" / "abc.yaml"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(example.replace("HRM-P1", "one"))
+    assert ids([folder], measures) == ["one", "three", "two"]
+    assert ids([kept], measures) == ["one"]
+
+
 def test_nothing_there_is_an_error(folder: Path, measures: dict[str, MeasureSpec]) -> None:
     (folder / "empty").mkdir()
     missing = [folder / "none.yaml", folder / "empty", folder / "x*.yaml"]
