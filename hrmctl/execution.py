@@ -35,12 +35,13 @@ class StageCall:
 class Message:
     """What a worker reports of its stage.
 
-    `progress`: done, total, metrics. `finished`: outputs, evidence (digests), started, ended.
+    `history`: rows, the progress that earlier attempts reported; before any other message. `progress`: done, total,
+    metrics, time. `finished`: outputs, evidence (digests), started, ended.
     `failed`: error (one line), exit_code. `cancelled`: nothing.
     """
 
     stage: str
-    kind: Literal["progress", "finished", "failed", "cancelled"]
+    kind: Literal["history", "progress", "finished", "failed", "cancelled"]
     data: Mapping[str, Any]
 
 

@@ -14,6 +14,7 @@ import pluggy
 from hrmctl.events import RunFinished, RunStarted, StageFinished, StageProgress, StageStarted, VerdictReached
 from hrmctl.model import (
     ArchitectureSpec,
+    CommandSpec,
     DatasetSpec,
     DiagnosticSpec,
     ExecutorSpec,
@@ -46,6 +47,11 @@ def hrmctl_architectures() -> Iterable[ArchitectureSpec]:  # type: ignore[empty-
 @hookspec
 def hrmctl_datasets() -> Iterable[DatasetSpec]:  # type: ignore[empty-body]
     """Data sets that can be had by name, with licence and checksum."""
+
+
+@hookspec
+def hrmctl_commands() -> Iterable[CommandSpec]:  # type: ignore[empty-body]
+    """Commands of their own, beside those of the stages."""
 
 
 @hookspec

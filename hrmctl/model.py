@@ -289,6 +289,19 @@ class Tracker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class CommandSpec:
+    """A command of its own, called as `hrmctl NAME`; for what is neither a stage nor a form of report.
+
+    `target` names a function whose parameters are annotated for Typer and which returns the exit code. It is
+    imported only when the command is called.
+    """
+
+    name: str
+    summary: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutorSpec:
     """A place where stages run; `target` names `function(capacity: int) -> hrmctl.run.Executor`."""
 

@@ -26,6 +26,7 @@ from hrmctl import hookspecs
 from hrmctl.errors import InputError, Problem
 from hrmctl.model import (
     ArchitectureSpec,
+    CommandSpec,
     DatasetSpec,
     DiagnosticSpec,
     ExecutorSpec,
@@ -40,12 +41,7 @@ from hrmctl.yamlio import suggest
 GROUP = "hrmctl"
 LOCAL_FILE = "hrmctl_plugins.py"
 FOLDER = "HRMCTL_PLUGINS"
-COMMANDS = frozenset(
-    {
-        *("check", "compare", "contracts", "dashboard", "doctor", "forecast", "ledger", "pipeline", "plugins"),
-        *("power", "report", "runs", "score", "verify"),
-    }
-)
+COMMANDS = frozenset({"check", "contracts", "doctor", "ledger", "pipeline", "plugins", "report", "runs", "verify"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +74,7 @@ class Catalog:
     reporters: Mapping[str, ReporterSpec] = field(default_factory=dict)
     trackers: Mapping[str, TrackerSpec] = field(default_factory=dict)
     diagnostics: Mapping[str, DiagnosticSpec] = field(default_factory=dict)
+    commands: Mapping[str, CommandSpec] = field(default_factory=dict)
     owner: Mapping[str, Plugin] = field(default_factory=dict)
 
     def stage(self, name: str) -> StageSpec:
@@ -191,7 +188,9 @@ _KINDS: Mapping[str, type] = {
     "reporters": ReporterSpec,
     "trackers": TrackerSpec,
     "diagnostics": DiagnosticSpec,
+    "commands": CommandSpec,
 }
+_COMMAND_NAME = re.compile(r"[a-z][a-z0-9-]*\Z")
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)?\Z")
 
 
@@ -214,8 +213,17 @@ def _collect(manager: pluggy.PluginManager, plugins: tuple[Plugin, ...]) -> Cata
                 raise InputError(f"two plugins provide {kind} '{spec.name}': {both}; uninstall one")
             tables[kind][spec.name] = spec
     owner = {name: plugin for (kind, name), plugin in owners.items() if kind == "stages"}
+    _refuse_covered(tables, owners)
     ordered = {kind: dict(sorted(table.items())) for kind, table in tables.items()}
     return Catalog(tuple(checked), manager, **ordered, owner=owner)
+
+
+def _refuse_covered(tables: Mapping[str, Mapping[str, Any]], owners: Mapping[tuple[str, str], Plugin]) -> None:
+    """Commands of plugins and the commands that stages get share one line of names."""
+    groups = {name.partition(".")[0]: name for name in tables["stages"]}
+    for name in sorted(groups.keys() & tables["commands"].keys()):
+        both = f"{owners['stages', groups[name]].name} and {owners['commands', name].name}"
+        raise InputError(f"'{name}' is both a stage and a command of plugins: {both}; uninstall one")
 
 
 def built_in(found: Catalog) -> Catalog:
@@ -243,6 +251,8 @@ def _check_spec(kind: str, spec: Any, expected: type) -> None:
         raise TypeError(f"hrmctl_{kind} gives a {type(spec).__name__}, not a {expected.__name__}")
     if isinstance(spec, (StageSpec, MeasureSpec)) and not is_dataclass(spec.params):
         raise TypeError(f"the params of '{spec.name}' are not a dataclass")
+    if isinstance(spec, CommandSpec) and (not _COMMAND_NAME.match(spec.name) or spec.name in COMMANDS):
+        raise ValueError(f"'{spec.name}' cannot be the name of a command: hrmctl has it, or it is no word like score")
     if not isinstance(spec, StageSpec):
         return
     if not _STAGE_NAME.match(spec.name):

@@ -16,7 +16,10 @@ from hrmctl.plugins import Catalog, built_in, catalog
 from hrmctl.recipe.parse import RecipeEntry
 from hrmctl.schema import fields_of, json_schema
 
-KINDS = ("stages", "measures", "architectures", "datasets", "executors", "reporters", "trackers", "diagnostics")
+KINDS = (
+    *("stages", "measures", "commands", "architectures", "datasets"),
+    *("executors", "reporters", "trackers", "diagnostics"),
+)
 
 
 def tables(found: Catalog) -> dict[str, Mapping[str, Any]]:

@@ -20,6 +20,7 @@ from hrmctl import (
     StageProgress,
     StageStarted,
     Verdict,
+    cli,
     doctor,
     hookspecs,
 )
@@ -39,7 +40,7 @@ def plugin(name: str, folder: Path | None = None) -> Plugin:
 # --- every hook does its work ---------------------------------------------------------------------
 
 EVERY = """
-from hrmctl import ArchitectureSpec, DatasetSpec, DiagnosticSpec, ExecutorSpec, Finding, ReporterSpec
+from hrmctl import ArchitectureSpec, CommandSpec, DatasetSpec, DiagnosticSpec, ExecutorSpec, Finding, ReporterSpec
 from hrmctl_local.executor import LocalExecutor
 
 HEARD = []
@@ -62,6 +63,14 @@ def asked():
 @hookimpl
 def hrmctl_architectures():
     return [ArchitectureSpec("lab-tiny", "a tiny one", f"{__name__}:config")]
+
+def greet(name: str, loudly: bool = False):
+    print(f"hello {name}" + ("!" if loudly else ""))
+    return 3
+
+@hookimpl
+def hrmctl_commands():
+    return [CommandSpec("greet", "say hello", f"{__name__}:greet")]
 
 @hookimpl
 def hrmctl_datasets():
@@ -159,6 +168,19 @@ def test_hook_hrmctl_architectures(whole: Whole) -> None:
 
 def test_hook_hrmctl_datasets(whole: Whole) -> None:
     assert "Splits: test 3. Licence: MIT." in describe("datasets", whole.found.datasets["labdata"])
+
+
+def test_hook_hrmctl_commands(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(whole.folder)
+    assert cli.run(["greet", "lab", "--loudly"]) == 3
+    assert cli.run(["greet"]) == 2
+    assert cli.run(["--help"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("hello lab!\n")
+    assert "say hello" in shown.out
+    assert shown.err == "hrmctl: Missing argument 'name'; see hrmctl greet --help\n"
 
 
 def test_hook_hrmctl_executors(whole: Whole) -> None:

@@ -101,6 +101,11 @@ BROKEN = {
     "one stage twice": (GOOD.format(name="x").replace('json:dumps")]', 'json:dumps")] * 2'), "gives 'x' twice"),
     "a stage named as a command": (GOOD.format(name="check"), "hrmctl has a command of that name"),
     "a stage whose group is a command": (GOOD.format(name="runs.all"), "hrmctl has a command of that name"),
+    "a command that hrmctl has": (
+        "from hrmctl import CommandSpec, hookimpl\n@hookimpl\ndef hrmctl_commands():\n"
+        "    return [CommandSpec('check', 'b', 'c:d')]",
+        "'check' cannot be the name of a command",
+    ),
     "a name that is none": (GOOD.format(name="Train It"), "cannot be the name of a stage; write it like finetune"),
     "a parameter that is an input": (
         GOOD.format(name="y").replace('dumps")', "dumps\", {'x': InputSpec('model', 'm')})")

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from hrmctl import Evidence, Provenance
-from hrmctl.run.record import Record, file_name, metric_rows
+from hrmctl.run.history import History
+from hrmctl.run.record import Record, file_name, metric_rows, now
 from hrmctl.store import content_digest
 
 from .lab import (
@@ -314,20 +315,48 @@ def test_a_resume_that_goes_back_drops_the_rows_it_repeats(lab: Path) -> None:
 def test_other_stages_keep_their_rows_when_one_goes_back(tmp_path: Path) -> None:
     record = Record(tmp_path / "run")
     for stage, step in (("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 3), ("a", 2)):
-        record.metrics(stage, step, 9, {"x": 1.0})
+        record.metrics(stage, step, 9, {"x": 1.0}, now())
     assert [(r["stage"], r["step"]) for r in metric_rows(record.folder)] == [("a", 1), ("b", 1), ("b", 2), ("a", 2)]
     reopened = Record(tmp_path / "run")
-    reopened.metrics("a", 2, 9, {})
+    reopened.metrics("a", 2, 9, {}, now())
     assert [(r["stage"], r["step"]) for r in metric_rows(record.folder)] == [("a", 1), ("b", 1), ("b", 2), ("a", 2)]
+
+
+def test_rows_that_a_killed_run_did_not_write_come_back(tmp_path: Path) -> None:
+    record = Record(tmp_path / "run")
+    record.metrics("a", 1, 4, {"x": 1.0}, "t1")
+    earlier = [{"done": n, "total": 4, "metrics": {"x": n, "y": None}, "time": f"t{n}"} for n in (1, 2, 3)]
+    resumed = Record(tmp_path / "run")
+    resumed.history("a", earlier)
+    resumed.metrics("a", 3, 4, {"x": 3.5}, "later")
+    rows = [(row["step"], row["x"], row["time"]) for row in metric_rows(record.folder)]
+    assert rows == [(1, 1, "t1"), (2, 2, "t2"), (3, 3.5, "later")]
+
+
+def test_a_history_drops_the_steps_that_an_attempt_repeats(tmp_path: Path) -> None:
+    first = History(tmp_path / "progress.jsonl")
+    for step in (1, 2, 3):
+        first.add({"done": step, "by": "first"})
+    with (tmp_path / "progress.jsonl").open("a") as stream:
+        stream.write('{"done": 4, "b')
+    second = History(tmp_path / "progress.jsonl")
+    assert [row["done"] for row in second.earlier] == [1, 2, 3]
+    second.add({"done": 3, "by": "second"})
+    second.add({"done": 3, "by": "second"})
+    third = History(tmp_path / "progress.jsonl")
+    assert [(row["done"], row["by"]) for row in third.earlier] == [
+        *((1, "first"), (2, "first")),
+        *((3, "second"), (3, "second")),
+    ]
 
 
 def test_a_torn_last_row_is_cut_off(tmp_path: Path) -> None:
     record = Record(tmp_path / "run")
-    record.metrics("a", 1, 2, {"x": 1.0})
+    record.metrics("a", 1, 2, {"x": 1.0}, now())
     with (record.folder / "metrics.jsonl").open("a") as stream:
         stream.write('{"stage": "a", "st')
     assert [row["step"] for row in metric_rows(record.folder)] == [1]
-    Record(tmp_path / "run").metrics("a", 2, 2, {"x": 2.0})
+    Record(tmp_path / "run").metrics("a", 2, 2, {"x": 2.0}, now())
     assert [row["step"] for row in metric_rows(record.folder)] == [1, 2]
 
 

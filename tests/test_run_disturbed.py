@@ -252,13 +252,23 @@ def workers(trace: Path) -> set[str]:
     return {line.split()[1] for line in trace.read_text().splitlines()} if trace.exists() else set()
 
 
+def test_a_second_hrmctl_on_the_same_store_is_refused(lab: Path) -> None:
+    write_recipe(lab, SLOW.format(folder=lab).replace("steps: 12", "steps: 600"))
+    process = start(lab)
+    try:
+        wait_for(lab / "trace", "\n2 ")
+        second = command("pipeline", "lab.yaml", "--store", "store", cwd=lab, check=2)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert second.stderr == "hrmctl: another hrmctl is using store (run); wait for it or use --store\n"
+
+
 def test_ctrl_c_stops_cleanly_and_the_run_goes_on(lab: Path) -> None:
     write_recipe(lab, SLOW.format(folder=lab))
     trace = lab / "trace"
     process = start(lab)
     wait_for(trace, "\n4 ")
-    second = command("pipeline", "lab.yaml", "--store", "store", cwd=lab, check=2)
-    assert second.stderr == "hrmctl: another hrmctl is using store (run); wait for it or use --store\n"
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors

@@ -99,20 +99,21 @@ def build_app(argv: Sequence[str]) -> typer.Typer:
     for module in sorted(loaded):
         import_module(f"hrmctl.cli.{module}").register(app)
     if everything or wanted not in COMMANDS:
-        _register_stages(app, argv, everything)
+        _register_plugins(app, argv, everything)
     return app
 
 
-def _register_stages(app: typer.Typer, argv: Sequence[str], everything: bool) -> None:
-    """Stages by name from the index for plain help, from the plugins themselves for anything else."""
+def _register_plugins(app: typer.Typer, argv: Sequence[str], everything: bool) -> None:
+    """Stages and commands of plugins: from the index for plain help, from the plugins themselves for anything else."""
     if everything or (argv and not argv[0].startswith("-")):
-        from hrmctl.cli import stages
+        from hrmctl.cli import extensions, stages
 
+        extensions.register(app, argv, everything)
         stages.register(app, argv, everything)
         return
-    from hrmctl.cli.index import stage_commands
+    from hrmctl.cli.index import plugin_commands
 
-    for name, summary in stage_commands().items():
+    for name, summary in plugin_commands().items():
         app.command(name, help=summary)(_stub(name))
 
 

@@ -1,4 +1,4 @@
-"""The names of all stage commands without importing a plugin, so that `--help` starts as fast as Typer does.
+"""The names of all commands of plugins without importing a plugin, so that `--help` starts as fast as Typer does.
 
 The index is kept in the user's cache folder with the time of every folder and file that it was made from; when one
 of them changed, it is made anew from the plugins.
@@ -12,8 +12,8 @@ import sys
 from typing import Any
 
 
-def stage_commands() -> dict[str, str]:
-    """Summary by command: stages by name, and one entry for the stages of each group (`data` for `data.mbpp`)."""
+def plugin_commands() -> dict[str, str]:
+    """Summary by command: commands of their own, stages by name, one entry for a group of stages (`data`)."""
     if os.path.exists("hrmctl_plugins.py"):
         return _from_plugins()
     path = _path()
@@ -30,8 +30,9 @@ def _from_plugins() -> dict[str, str]:
 
     from hrmctl.plugins import catalog
 
-    commands: dict[str, str] = {}
-    for name, spec in catalog(Path.cwd()).stages.items():
+    found = catalog(Path.cwd())
+    commands = {name: spec.summary for name, spec in found.commands.items()}
+    for name, spec in found.stages.items():
         group, _, member = name.partition(".")
         commands[group] = f"Stages whose name begins with {group}." if member else spec.summary
     return commands

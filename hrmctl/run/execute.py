@@ -18,7 +18,7 @@ from hrmctl.model import Artifact, ArtifactType, Tracker
 from hrmctl.plugins import Catalog
 from hrmctl.recipe import FromPath, FromStage, Plan, PlannedStage
 from hrmctl.recipe.status import input_digests, path_label, stage_key, stage_versions
-from hrmctl.run.record import Record, file_name, read_lock
+from hrmctl.run.record import Record, file_name, finite, read_lock
 from hrmctl.store import Store
 
 Listener = Callable[[Any], None]
@@ -201,6 +201,8 @@ class Run:
         stage = next(s for s in self.stages if s.id == message.stage)
         if message.kind == "progress":
             self._progress(stage, message.data)
+        elif message.kind == "history":
+            self.record.history(stage.id, message.data["rows"])
         elif message.kind == "finished":
             self._finish(stage, "done", message.data)
             self.store.drop_scratch(self.states[stage.id].key)
@@ -210,8 +212,8 @@ class Run:
             self._fail(stage, message.data, executor)
 
     def _progress(self, stage: PlannedStage, data: Mapping[str, Any]) -> None:
-        metrics = {k: v for k, v in data["metrics"].items() if v is not None}
-        self.record.metrics(stage.id, data["done"], data["total"], metrics)
+        metrics = finite(data["metrics"])
+        self.record.metrics(stage.id, data["done"], data["total"], metrics, data["time"])
         for tracker in list(self._trackers):
             try:
                 tracker.log(stage.id, data["done"], metrics)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,7 +54,15 @@ class Record:
         row = {"time": now(), "event": type(event).__name__, **asdict(event)}
         self._append("events.jsonl", row)
 
-    def metrics(self, stage: str, step: int, total: int, metrics: Mapping[str, float]) -> None:
+    def history(self, stage: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Put a stage's own rows in place of what a killed run wrote of them, which may lack the last ones."""
+        self._drop(stage, rows[0]["done"])
+        self._last_step.pop(stage, None)
+        for row in rows:
+            self.metrics(stage, row["done"], row["total"], finite(row["metrics"]), row["time"])
+        self._resumed.add(stage)
+
+    def metrics(self, stage: str, step: int, total: int, metrics: Mapping[str, float], time: str) -> None:
         """Append one row to metrics.jsonl; a step that goes back first drops the rows it repeats."""
         last = self._last_step.get(stage)
         # A resumed stage may begin with the very step it was killed after; later, one step may have several rows.
@@ -62,7 +70,7 @@ class Record:
             self._drop(stage, step)
         self._resumed.discard(stage)
         self._last_step[stage] = step
-        self._append("metrics.jsonl", {"stage": stage, "step": step, "total": total, "time": now(), **metrics})
+        self._append("metrics.jsonl", {"stage": stage, "step": step, "total": total, "time": time, **metrics})
 
     def _drop(self, stage: str, step: int) -> None:
         kept = [row for row in metric_rows(self.folder) if row["stage"] != stage or row["step"] < step]
@@ -87,6 +95,11 @@ class Record:
                 stream.write(json.dumps(row, default=str) + "\n")
         except OSError as error:
             raise StoreError(f"cannot write {self.folder / name}: {error.strerror}; free space and resume") from error
+
+
+def finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """The metrics that are numbers; those that are not finite came as None."""
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def file_name(text: str, limit: int = 100) -> str:

@@ -30,10 +30,12 @@ from hrmctl.machine import hardware, tools
 from hrmctl.model import Artifact, Cancelled, Evidence, Observation, Output, Provenance, StageResult, StageSpec
 from hrmctl.plugins import catalog
 from hrmctl.registry import resolve
+from hrmctl.run.history import History
 from hrmctl.schema import decode_or_raise
 from hrmctl.store import Store
 from hrmctl.yamlio import Node
 
+_HISTORY = "progress.jsonl"
 _COLUMNS = {"stage", "step", "total", "time"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -49,10 +51,14 @@ class WorkerContext:
     log: logging.Logger
     channel: TextIO
     rng: random.Random = field(init=False)
+    history: History = field(init=False)
     cancelled: bool = False
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
+        self.history = History(self.scratch / _HISTORY)
+        if self.history.earlier:
+            send(self.channel, "history", rows=self.history.earlier)
 
     def progress(self, done: int, total: int, **metrics: float) -> None:
         reserved = _COLUMNS & metrics.keys()
@@ -60,7 +66,9 @@ class WorkerContext:
             raise StageError(f"'{min(reserved)}' is a column of metrics.jsonl; give the metric another name")
         numbers = {name: float(value) for name, value in metrics.items()}
         known = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        send(self.channel, "progress", done=int(done), total=int(total), metrics=known)
+        row = {"done": int(done), "total": int(total), "metrics": known, "time": _now()}
+        self.history.add(row)
+        send(self.channel, "progress", **row)
         if self.cancelled:
             raise Cancelled
 

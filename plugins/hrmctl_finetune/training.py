@@ -62,7 +62,10 @@ class Training:
         try:
             while self.progress.step < self.steps:
                 metrics = self._step(ctx)
+                # Told before it is saved: a run killed in between repeats the step instead of losing its row.
                 ctx.progress(self.progress.step, self.steps, **metrics)
+                if self._is_due():
+                    self._save()
         except Cancelled:
             self._save()
             raise
@@ -152,9 +155,11 @@ class Training:
             metrics["val_loss"] = self.validation_loss()
             done.point("val_loss", metrics["val_loss"])
         done.seconds += seconds
-        if done.step == self.steps or done.step % self.params.checkpoint_interval == 0:
-            self._save()
         return metrics
+
+    def _is_due(self) -> bool:
+        step = self.progress.step
+        return step == self.steps or step % self.params.checkpoint_interval == 0
 
     @torch.no_grad()
     def validation_loss(self) -> float:

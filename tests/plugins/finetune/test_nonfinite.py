@@ -92,10 +92,12 @@ def test_skip_without_such_a_step_counts_none(tmp_path: Path, parent: Artifact) 
 
 
 class _Watching(RecordingContext):
-    """Keeps weights and optimizer state as they are on disk after every step."""
+    """Keeps weights and optimizer state as they are on disk: at each step those after the step before."""
 
     def progress(self, done: int, total: int, **metrics: float) -> None:
         super().progress(done, total, **metrics)
+        if done == 1:
+            return
         state = torch.load(self.scratch / "checkpoint.pt", weights_only=True)
         self.states = [*getattr(self, "states", []), {"model": state["model"], "optimizers": state["optimizers"]}]
 
