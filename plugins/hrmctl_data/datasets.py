@@ -5,6 +5,7 @@ from __future__ import annotations
 from hrmctl import DatasetSpec
 
 _MBPP = "https://raw.githubusercontent.com/google-research/google-research/master/mbpp"
+_EVALPLUS = "https://github.com/evalplus"
 
 DATASETS = (
     DatasetSpec(
@@ -33,5 +34,23 @@ DATASETS = (
         licence="MIT",
         splits={"test": 164},
         target="hrmctl_data.benchmarks:humaneval",
+    ),
+    DatasetSpec(
+        name="humaneval-plus",
+        summary="HumanEval+ v0.1.10 (Liu et al. 2023): HumanEval with many more inputs",
+        url=f"{_EVALPLUS}/humanevalplus_release/releases/download/v0.1.10/HumanEvalPlus.jsonl.gz",
+        sha256="272720b90ac375502c8ed23cd791c2a93dfb22a911641a494da74a426c09f101",
+        licence="Apache-2.0",
+        splits={"test": 164},
+        target="hrmctl_data.benchmarks:plus",
+    ),
+    DatasetSpec(
+        name="mbpp-plus",
+        summary="MBPP+ v0.2.0 (Liu et al. 2023): 378 tasks of MBPP with many more inputs",
+        url=f"{_EVALPLUS}/mbppplus_release/releases/download/v0.2.0/MbppPlus.jsonl.gz",
+        sha256="af43697e8791c4c149bdfd6b489d8b5412507551ac20e28a439f650b8225db63",
+        licence="Apache-2.0",
+        splits={"test": 378},
+        target="hrmctl_data.benchmarks:plus",
     ),
 )

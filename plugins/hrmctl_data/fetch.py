@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hrmctl_sandbox.formats import BadRow, checked
+
 from hrmctl import (
     Artifact,
     Context,
@@ -22,9 +24,9 @@ from hrmctl.jsonio import file_digest
 from hrmctl.plugins import catalog
 from hrmctl.registry import resolve
 from hrmctl_data.download import download
-from hrmctl_data.params import GetParams, HumanEvalParams, MbppParams
+from hrmctl_data.params import GetParams, HumanEvalParams, MbppParams, PlusParams
 from hrmctl_data.reading import faults_of
-from hrmctl_data.rows import BadRow, checked_row, write_rows
+from hrmctl_data.rows import write_rows
 
 SPLITS = ("train", "test", "validation", "prompt")
 Splits = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -44,6 +46,16 @@ def run_mbpp(params: MbppParams, inputs: StageInputs, ctx: Context) -> StageResu
 def run_humaneval(params: HumanEvalParams, inputs: StageInputs, ctx: Context) -> StageResult:
     """HumanEval. Raises as `fetch`."""
     return fetch(dataset("humaneval"), inputs, ctx, params.allow_other_checksum)
+
+
+def run_humaneval_plus(params: PlusParams, inputs: StageInputs, ctx: Context) -> StageResult:
+    """HumanEval+. Raises as `fetch`."""
+    return fetch(dataset("humaneval-plus"), inputs, ctx, params.allow_other_checksum)
+
+
+def run_mbpp_plus(params: PlusParams, inputs: StageInputs, ctx: Context) -> StageResult:
+    """MBPP+. Raises as `fetch`."""
+    return fetch(dataset("mbpp-plus"), inputs, ctx, params.allow_other_checksum)
 
 
 def dataset(name: str) -> DatasetSpec:
@@ -92,7 +104,7 @@ def _checked(spec: DatasetSpec, split: str, rows: Sequence[Mapping[str, Any]]) -
     result = []
     for number, row in enumerate(rows, start=1):
         try:
-            result.append(checked_row(row))
+            result.append(checked(row).row())
         except BadRow as error:
             raise StageError(f"{spec.target} gives a bad row {number} of {split}: {error}; mend that reader") from error
     return result

@@ -1,16 +1,14 @@
-"""The stage `data.jsonl`: a local file of problems in one of three shapes."""
+"""The stage `data.jsonl`: a local file of problems in a published shape, or in any shape whose fields are named."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from hrmctl_sandbox.formats import read_tasks
 
 from hrmctl import Artifact, Context, InputError, Observation, Output, StageError, StageInputs, StageResult
 from hrmctl.plugins import catalog
-from hrmctl_data.benchmarks import humaneval_row, mbpp_row
 from hrmctl_data.params import JsonlParams
-from hrmctl_data.reading import Convert, faults_of, read_problems
-from hrmctl_data.rows import BadRow, write_rows
+from hrmctl_data.reading import faults_of, read_faults
+from hrmctl_data.rows import write_rows
 
 _GENERATED = ("microcode",)
 
@@ -26,29 +24,10 @@ def run(params: JsonlParams, inputs: StageInputs, ctx: Context) -> StageResult:
     given: Artifact = inputs["file"]
     if not given.path.is_file():
         raise StageError("the input file of data.jsonl is a folder; give one file of problems")
-    with faults_of(given):
-        rows = read_problems(given.path, _CONVERTERS[params.shape])
+    with faults_of(given), read_faults():
+        tasks = read_tasks(given.path, params.shape, params.fields)
     output = Output(ctx.scratch / f"{params.split}.jsonl", f"{params.name}@{params.split}")
-    count = write_rows(output.path, rows)
+    count = write_rows(output.path, (task.row() for task in tasks))
     ctx.progress(count, count)
     payload = {"value": count, "unit": "problems", "n": count}
     return StageResult({"data": output}, [Observation("problems", "measurement/v1", payload, {"dataset": output})])
-
-
-def _as_it_is(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    return entry
-
-
-def _by_its_fields(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    for field, convert in (("tests", _as_it_is), ("test_list", mbpp_row), ("canonical_solution", humaneval_row)):
-        if field in entry:
-            return convert(entry)
-    raise BadRow("has none of the fields 'tests' (hrmctl), 'test_list' (MBPP), 'canonical_solution' (HumanEval)")
-
-
-_CONVERTERS: Mapping[str, Convert] = {
-    "auto": _by_its_fields,
-    "hrmctl": _as_it_is,
-    "mbpp": mbpp_row,
-    "humaneval": humaneval_row,
-}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
@@ -11,6 +12,17 @@ from annotated_types import Ge, Le
 from hrmctl.schema import doc
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_FIELDS = "for rows of any other shape: which of their fields is which of ours (task_id: id, prompt: question, ...)"
+Shape = Literal[
+    "auto",
+    "hrmctl",
+    "mbpp",
+    "humaneval",
+    "evalplus",
+    "livecodebench",
+    "bigcodebench",
+    "bigcodebench-instruct",
+]
 _OTHER = "take a given file that is not the published one, and label it NAME-custom"
 
 
@@ -48,14 +60,20 @@ class HumanEvalParams:
 
 
 @dataclass(frozen=True)
+class PlusParams:
+    """How `data.humaneval-plus` and `data.mbpp-plus` fetch what evalplus releases."""
+
+    allow_other_checksum: Annotated[bool, doc(_OTHER)] = False
+
+
+@dataclass(frozen=True)
 class JsonlParams:
     """How `data.jsonl` reads a local file."""
 
     name: Annotated[str, doc("name of the data set, the part of its label before the @")] = "local"
     split: Annotated[Literal["train", "test", "validation", "prompt"], doc("split that the file is")] = "test"
-    shape: Annotated[
-        Literal["auto", "hrmctl", "mbpp", "humaneval"], doc("shape of the rows; auto tells by the fields of each row")
-    ] = "auto"
+    shape: Annotated[Shape, doc("shape of the rows; auto tells by the fields of each row")] = "auto"
+    fields: Annotated[Mapping[str, str], doc(_FIELDS)] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -62,6 +63,8 @@ class Channel:
 
     def __post_init__(self) -> None:
         self._check_at = self._started + min(self.limits.cpu_seconds, self.limits.wall_seconds)
+        self._poller = select.poll()
+        self._descriptor = self.socket.fileno()
 
     def send(self, message: Any) -> None:
         """Send one message. Raises Stop."""
@@ -77,35 +80,74 @@ class Channel:
     def receive(self) -> Any:
         """Receive one message. Raises Stop."""
         self._check_time()
-        size = wire.length(self._take(wire.HEADER_BYTES))
+        self._await(wire.HEADER_BYTES)
+        size = wire.length(self._buffer[: wire.HEADER_BYTES])
         self._received += size
         if size > self.limits.output_bytes or self._received > _MESSAGES * self.limits.output_bytes:
             raise violation("a message beyond the output limit")
+        end = wire.HEADER_BYTES + size
+        self._await(end)
+        body = self._buffer[wire.HEADER_BYTES : end]
+        del self._buffer[:end]
         try:
-            return wire.loads(self._take(size).decode("ascii"))
+            return wire.loads(body.decode("ascii"))
         except (ValueError, RecursionError):
             raise violation("a malformed message") from None
 
-    def _take(self, count: int) -> bytes:
-        while len(self._buffer) < count:
+    def exchange(self, data: bytes) -> bytes:
+        """Send raw bytes and their end, and return all that comes until the other end closes. Raises Stop."""
+        view, written = memoryview(data), bytearray()
+        self._hang_up(view)
+        while True:
+            self._check_time()
+            if view:
+                view = view[self._push(view) :]
+                self._hang_up(view)
             try:
                 part = self.socket.recv(_CHUNK, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                self._wait(select.POLLIN)
+                self._wait(select.POLLIN | (select.POLLOUT if view else 0))
+                continue
+            except ConnectionResetError:
+                part = b""
+            if not part:
+                return bytes(written)
+            written += part
+            if len(written) > self.limits.output_bytes:
+                raise Stop(ErrorClass.KILLED, f"wrote more than {self.limits.output_bytes} bytes")
+
+    def _push(self, view: memoryview) -> int:
+        """Send what fits; all that is left where nobody reads it any more."""
+        try:
+            return self.socket.send(view, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return len(view)
+
+    def _hang_up(self, view: memoryview) -> None:
+        if not view:
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+
+    def _await(self, count: int) -> None:
+        """Read until `count` bytes are there. Raises Stop."""
+        while len(self._buffer) < count:
+            self._check_time()
+            self._wait(select.POLLIN)
+            try:
+                part = self.socket.recv(_CHUNK, socket.MSG_DONTWAIT)
+            except BlockingIOError:
                 continue
             except OSError:
                 raise Died from None
             if not part:
                 raise Died
             self._buffer += part
-        taken = bytes(self._buffer[:count])
-        del self._buffer[:count]
-        return taken
 
     def _wait(self, event: int) -> None:
-        poller = select.poll()
-        poller.register(self.socket, event)
-        while not poller.poll(max(self._check_at - time.monotonic(), 0.0) * 1000 + 1):
+        self._poller.register(self._descriptor, event)
+        while not self._poller.poll(max(self._check_at - time.monotonic(), 0.0) * 1000 + 1):
             self._check_time()
 
     def _check_time(self) -> None:

@@ -16,9 +16,14 @@ from typing import Any
 
 Tree = Any
 _SMALL = 1 << 63
+# Each reference may lead one tree deeper, and freeing what is nested some 20,000 deep overflows the stack.
+_LONGEST_CHAIN = 64
 _EMPTY: dict[Any, Any] = {}
 _KEYS: type = type(_EMPTY.keys())
 _ITEMS: type = type(_EMPTY.items())
+# Values that are their own trees, and the types of JSON that are not values themselves.
+_SAME = (float, bool, type(None))
+_TREES = (list, dict)
 _UNNAMED = ("super", "classmethod", "staticmethod", "property", "memoryview")
 
 TYPES: dict[str, type] = {
@@ -34,6 +39,13 @@ TYPE_NAMES: dict[type, str] = {kind: name for name, kind in TYPES.items() if not
 
 class Malformed(ValueError):
     """A tree that no encoder produces."""
+
+
+class Plain:
+    """What `opaque` returns for an object that is sent as the data in `value`."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
 class Encoder:
@@ -57,7 +69,10 @@ class Encoder:
         if number is not None:
             return ["r", number]
         encode = _EXACT.get(kind) or _inherited(kind)
-        return self.opaque(value) if encode is None else encode(self, value)
+        if encode is not None:
+            return encode(self, value)
+        tree = self.opaque(value)
+        return self.encode(tree.value) if type(tree) is Plain else tree
 
     def remember(self, value: object) -> None:
         """Number `value`, so that its next occurrence is a reference."""
@@ -66,7 +81,8 @@ class Encoder:
 
     def items(self, values: Iterable[Any]) -> list[Tree]:
         """The trees of several values."""
-        return [self.encode(value) for value in values]
+        encode = self.encode
+        return [value if type(value) in _SAME else encode(value) for value in values]
 
     def content(self, value: Any) -> Tree:
         """The tree of a numbered container's present content, whether or not it was met before."""
@@ -197,6 +213,8 @@ class Decoder:
     def __init__(self, opaque: Callable[[list[Tree]], object], objects: Iterable[object] = ()) -> None:
         self.opaque = opaque
         self.objects: list[Any] = list(objects)
+        self.chains = [0] * len(self.objects)
+        self.chain = 0
 
     def decode(self, tree: Tree) -> Any:
         """The value of `tree`. Raises Malformed, or RecursionError for very deep trees."""
@@ -213,11 +231,12 @@ class Decoder:
     def items(self, tree: list[Tree], start: int = 1) -> list[Any]:
         """The values of a tree's items from `start`."""
         decode = self.decode
-        return [decode(item) for item in tree[start:]]
+        return [decode(item) if type(item) in _TREES else item for item in tree[start:]]
 
     def new(self, value: Any) -> Any:
         """Number a container before its items are rebuilt."""
         self.objects.append(value)
+        self.chains.append(0)
         return value
 
     def refill(self, target: Any, tree: Tree) -> None:
@@ -276,8 +295,11 @@ def _container(tag: str, make: Callable[[list[Tree]], Any]) -> Any:
     fill = _REFILL[tag][1]
 
     def rebuild(self: Decoder, tree: list[Tree]) -> Any:
+        number, outer, self.chain = len(self.objects), self.chain, 0
         value = self.new(make(tree))
         fill(self, value, tree)
+        self.chains[number] = self.chain
+        self.chain = max(outer, self.chain)
         return value
 
     return rebuild
@@ -320,6 +342,9 @@ def _reference(self: Decoder, tree: list[Tree]) -> Any:
     (number,) = _integers(tree, 1)
     if number < 0:
         raise Malformed("no such object")
+    self.chain = max(self.chain, self.chains[number] + 1)
+    if self.chain > _LONGEST_CHAIN:
+        raise Malformed("nested too deeply by references")
     return self.objects[number]
 
 

@@ -50,4 +50,11 @@ def _instance(kind: type, arguments: list[Any]) -> BaseException:
     made = kind(*arguments)
     if not isinstance(made, BaseException):
         raise TypeError("not an exception")
+    if isinstance(made, (UnicodeEncodeError, UnicodeTranslateError)) and not _has_its_positions(made):
+        raise TypeError("positions outside its text, of which no text can be made")
     return made
+
+
+def _has_its_positions(error: UnicodeEncodeError | UnicodeTranslateError) -> bool:
+    start, end = error.args[-3:-1]
+    return 0 <= start <= end <= len(error.object)

@@ -19,7 +19,8 @@ _DEFINING = ("seccomp", "namespaces", "landlock")
 def assess(layers: list[str], missing: list[str], escaped: list[str]) -> Isolation:
     """The isolation given by the layers that stand and the canaries that escaped."""
     lacking = [*missing, *(f"canary:{name}" for name in escaped)]
-    return Isolation(_mode(layers, escaped), tuple(layers), tuple(lacking), _remedy(lacking))
+    absent = () if "cgroup" in layers or sys.platform != "linux" else ("cgroup",)
+    return Isolation(_mode(layers, escaped), tuple(layers), tuple(lacking), _remedy(lacking), absent)
 
 
 def unavailable(reason: str) -> Isolation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 from .containment import library_folders
 
@@ -18,7 +19,7 @@ _PROFILE = """(version 1)
 (allow file-read* (literal "/") (literal "/dev/null") (literal "/dev/urandom") (subpath "/usr/lib")
   (subpath "/System/Library") (literal {executable}) (subpath {prefix}) (subpath {package}){folders})
 (deny file-read* (regex #"/(site|dist)-packages/") (with no-log))
-(allow file-read* (subpath {package}))
+(allow file-read* (subpath {package}){packages})
 (allow file-write-data (literal "/dev/null"))
 """
 
@@ -28,18 +29,19 @@ def available() -> bool:
     return sys.platform == "darwin" and os.access(_TOOL, os.X_OK)
 
 
-def wrap(command: list[str]) -> list[str]:
-    """`command`, which starts an interpreter, inside the profile."""
-    return [_TOOL, "-p", profile(os.path.realpath(command[0])), *command]
+def wrap(command: list[str], packages: Sequence[str] = ()) -> list[str]:
+    """`command`, which starts an interpreter, inside the profile, which lets it read `packages` too."""
+    return [_TOOL, "-p", profile(os.path.realpath(command[0]), packages), *command]
 
 
-def profile(executable: str) -> str:
-    """The profile: read the interpreter, its libraries and this package; write, connect and signal nothing outside."""
+def profile(executable: str, packages: Sequence[str] = ()) -> str:
+    """The profile: read the interpreter, its libraries and packages; write, connect and signal nothing outside."""
     quoted = {
         "executable": _quote(executable),
         "prefix": _quote(os.path.realpath(sys.base_prefix)),
         "package": _quote(os.path.dirname(os.path.realpath(__file__))),
         "folders": "".join(f" (subpath {_quote(folder)})" for folder in library_folders()),
+        "packages": "".join(f" (subpath {_quote(path)})" for path in packages),
     }
     return _PROFILE.format(**quoted)
 

@@ -26,18 +26,31 @@ class ErrorClass(StrEnum):
 
 
 @dataclass(frozen=True)
+class Case:
+    """One run of a program that reads `stdin` and must write `stdout`, as stdio.difference compares it."""
+
+    stdin: str
+    stdout: str
+
+
+@dataclass(frozen=True)
 class Problem:
-    """One task: its tests, run by the trusted judge.
+    """One task: its tests, run by the trusted judge, or its cases.
 
     `tests` are pieces of Python source run in order. A piece that defines `check` and never calls it is called with
     `entry_point`. `setup` is run before them in the judge: what it defines or imports is trusted, and wins over
     definitions of the same name in the program (except `entry_point`). Names that neither defines are the program's.
+
+    `cases` take the place of tests: the program is a script, run once for each case. `shared` tests run in the
+    program's own process, which could forge its verdict: only with `allow_forgeable`.
     """
 
     id: str
-    tests: tuple[str, ...]
+    tests: tuple[str, ...] = ()
     entry_point: str | None = None
     setup: str = ""
+    cases: tuple[Case, ...] = ()
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on one program. Seconds and bytes; raises ValueError for values that are not positive and finite.
+    """Bounds on one program, or on each case of one. Seconds and bytes.
+
+    Raises ValueError for values that are not positive and finite.
 
     CPU time decides; `wall_seconds` is looser, so that a loaded machine does not fail a correct program.
     `memory_bytes` bounds the address space of the program's process, interpreter included. `output_bytes` bounds each
@@ -90,12 +105,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Isolation:
-    """What the sandbox enforces on this machine: `sealed`, `confined`, `confined-macos`, `unsafe` or `unavailable`."""
+    """What the sandbox enforces on this machine: `sealed`, `confined`, `confined-macos`, `unsafe` or `unavailable`.
+
+    `absent` are the layers that the machine does not offer and that do not count for the mode.
+    """
 
     mode: str
     layers: tuple[str, ...]
     missing: tuple[str, ...]
     remedy: str
+    absent: tuple[str, ...] = ()
 
     @property
     def acceptable(self) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from .grading import Grade
 from .isolation import unavailable
 from .model import ErrorClass, Isolation, Limits, Outcome, Problem, Sample, SandboxUnavailable
+from .packages import NONE, Packages
 from .remote import Remote, RemoteDied, Task
 
 Key = tuple[str, bytes]
@@ -27,6 +28,7 @@ class Options:
     allow_unsafe: bool = False
     allow_forgeable: bool = False
     without: frozenset[str] = frozenset()
+    packages: Packages = NONE
 
 
 def run(problems: Iterable[Problem], samples: Iterable[Sample], options: Options) -> Iterator[Outcome]:
@@ -41,11 +43,11 @@ def run(problems: Iterable[Problem], samples: Iterable[Sample], options: Options
     return _run(table, iter(samples), options)
 
 
-def isolation(without: frozenset[str] = frozenset()) -> Isolation:
+def isolation(without: frozenset[str] = frozenset(), packages: Packages = NONE) -> Isolation:
     """See probe."""
     if sys.platform == "win32":
         return unavailable(_WINDOWS)
-    remote = Remote(Options(Limits(), without=without))
+    remote = Remote(Options(Limits(), without=without, packages=packages))
     try:
         return remote.isolation()
     except SandboxUnavailable as error:

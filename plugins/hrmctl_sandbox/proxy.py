@@ -79,7 +79,8 @@ class Handle:
         return _exactly(str, _perform(self, "repr"))
 
     def __contains__(self, item: Any) -> bool:
-        return _exactly(bool, _perform(self, "contains", item))
+        # Compared here, member by member: the program's own answer would decide, and it would see what is looked for.
+        return any(value is item or value == item for value in self)
 
     def __instancecheck__(self, value: Any) -> bool:
         return _exactly(bool, _perform(self, "isinstance", value))

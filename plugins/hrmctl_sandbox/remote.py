@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import wire
+from . import cgroup, wire
 from .grading import Grade
 from .model import ErrorClass, Isolation, Problem, SandboxUnavailable
+from .packages import ENVIRONMENT
 
 if TYPE_CHECKING:
     from .pool import Options
@@ -27,6 +28,9 @@ _BOOT = "import sys; sys.path.append(sys.argv[1]); from hrmctl_sandbox.worker im
 _PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent)
 _QUEUED = 2
 _START_SECONDS = 120.0
+# Texts of tests are compiled and their calls foreseen, which takes several times their size.
+_COMPILED = 8
+_MOST_KNOWN_BYTES = 512 << 20
 
 
 class RemoteDied(RuntimeError):
@@ -58,12 +62,15 @@ class Remote:
 
     def __post_init__(self) -> None:
         self._known: set[str] = set()
+        self._known_bytes = 0
+        self._outgoing = bytearray()
         self._socket, remote = socket.socketpair()
         self._deadline = time.monotonic() + _START_SECONDS
         with remote:
             self._process = subprocess.Popen(
                 self._command(remote.fileno()),
                 pass_fds=[remote.fileno()],
+                env={**ENVIRONMENT, **os.environ},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -77,6 +84,7 @@ class Remote:
             "allow_unsafe": self.options.allow_unsafe,
             "allow_forgeable": self.options.allow_forgeable,
             "without": sorted(self.options.without),
+            "packages": asdict(self.options.packages),
         }
         return [sys.executable, "-I", "-X", "utf8", "-c", _BOOT, _PACKAGE_PARENT, str(descriptor), json.dumps(config)]
 
@@ -87,23 +95,44 @@ class Remote:
 
     def submit(self, task: Task) -> None:
         """Hand over a task. A process that is already dead is noticed by `receive`."""
-        if not self.tasks:
-            self._restart_clock()
         self.tasks.append(task)
+        if len(self.tasks) == 1:
+            self._restart_clock()
         if task.problem.id not in self._known:
+            self._make_room(task.problem)
             self._known.add(task.problem.id)
             self._send({"problem": asdict(task.problem)})
         self._send({"task": 0, "problem_id": task.problem.id, "program": task.program})
 
+    def _make_room(self, problem: Problem) -> None:
+        """Have the process forget the problems that it knows where one more would be too much for its memory."""
+        size = sum(len(case.stdin) + len(case.stdout) for case in problem.cases)
+        size += _COMPILED * sum(len(text) for text in (problem.setup, *problem.tests))
+        if self._known and self._known_bytes + size > _MOST_KNOWN_BYTES:
+            self._known.clear()
+            self._known_bytes = 0
+            self._send({"forget": True})
+        self._known_bytes += size
+
     def _send(self, message: dict[str, Any]) -> None:
-        try:
-            self._socket.sendall(wire.pack(message))
-        except OSError:
-            return
+        self._outgoing += wire.pack(message)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what the socket takes: a process that is busy must not hold up the others."""
+        while self._outgoing:
+            try:
+                del self._outgoing[: self._socket.send(self._outgoing, socket.MSG_DONTWAIT)]
+            except BlockingIOError:
+                return
+            except OSError:
+                self._outgoing.clear()
 
     def _restart_clock(self) -> None:
         started = _START_SECONDS if self.known_isolation is None else 0.0
-        self._deadline = time.monotonic() + started + 20 * self.options.limits.wall_seconds + 60.0
+        # Each case of a script has the whole limit.
+        runs = max([1, *(len(task.problem.cases) for task in self.tasks)])
+        self._deadline = time.monotonic() + started + 20 * runs * self.options.limits.wall_seconds + 60.0
 
     @staticmethod
     def ready(remotes: list[Remote], timeout: float | None) -> list[Remote]:
@@ -112,9 +141,17 @@ class Remote:
         watched = [remote for remote in remotes if remote.tasks or remote.known_isolation is None]
         patience = min((remote._deadline - now for remote in watched), default=0.0)
         wait = max(patience, 0.0) if timeout is None else timeout
-        readable = _readable([remote._socket for remote in watched], wait) if watched else set()
+        poller = select.poll()
+        for remote in watched:
+            poller.register(remote._socket, select.POLLIN | (select.POLLOUT if remote._outgoing else 0))
+        events = dict(poller.poll(wait * 1000)) if watched else {}
         late = time.monotonic()
-        return [remote for remote in watched if remote._socket.fileno() in readable or late >= remote._deadline]
+        found = []
+        for remote in watched:
+            remote._flush()
+            if events.get(remote._socket.fileno(), 0) & ~select.POLLOUT or late >= remote._deadline:
+                found.append(remote)
+        return found
 
     def receive(self) -> tuple[tuple[str, bytes], Grade] | None:
         """The next grade, or None for the greeting. Raises RemoteDied, SandboxUnavailable."""
@@ -130,7 +167,11 @@ class Remote:
         if "isolation" in message:
             fields = message["isolation"]
             self.known_isolation = Isolation(
-                fields["mode"], tuple(fields["layers"]), tuple(fields["missing"]), fields["remedy"]
+                fields["mode"],
+                tuple(fields["layers"]),
+                tuple(fields["missing"]),
+                fields["remedy"],
+                tuple(fields["absent"]),
             )
             self.mode = self.known_isolation.mode
             return None
@@ -166,6 +207,7 @@ class Remote:
         self._kill()
         self._socket.close()
         self._process.wait()
+        cgroup.remove_stale()
 
 
 def _readable(sockets: list[socket.socket], seconds: float) -> set[int]:

@@ -6,22 +6,36 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
+from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import macos, wire, zygote
+from . import cgroup, macos, wire, zygote
 from .channel import Channel
 from .model import Limits, SandboxUnavailable
+from .packages import ENVIRONMENT, NONE, Packages
 from .session import Session
 
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from hrmctl_sandbox.zygote import main; main()"
-_PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent)
+# The zygote stays small: it does without the package's own __init__, and so without the model and dataclasses.
+_BOOT = """
+import sys
+package = sys.modules["hrmctl_sandbox"] = type(sys)("hrmctl_sandbox")
+package.__path__ = [sys.argv[1]]
+from hrmctl_sandbox.zygote import main
+main()
+"""
+_PACKAGE = str(Path(__file__).resolve().parent)
 _START_SECONDS = 60.0
 _REPLY_SECONDS = 30.0
+_AHEAD = 2
+# What the dynamic linker has looked up before a fork, it need not look up after each. The zygote forgets it again.
+_ENVIRONMENT = {"LD_BIND_NOW": "1"}
+_INT = struct.Struct("i")
 
 
 class SandboxDied(BaseException):
@@ -40,19 +54,21 @@ class Usage:
 class Sandbox:
     """One contained zygote. Raises SandboxUnavailable where it cannot start."""
 
-    def __init__(self, limits: Limits, without: frozenset[str] = frozenset()) -> None:
+    def __init__(self, limits: Limits, without: frozenset[str] = frozenset(), packages: Packages = NONE) -> None:
         self._limits = limits
         self._without = without
+        self._packages = packages
         self._start()
 
     def _start(self) -> None:
         self._control, remote = socket.socketpair()
-        self._spare: socket.socket | None = None
+        self._group = None if "cgroup" in self._without else cgroup.make()
+        self._waiting: deque[socket.socket] = deque()
         with remote:
             self._process = subprocess.Popen(
                 self._command(remote.fileno()),
                 pass_fds=[remote.fileno()],
-                env={},
+                env=_ENVIRONMENT | (ENVIRONMENT if self._packages.names else {}),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -76,10 +92,12 @@ class Sandbox:
             "output_bytes": self._limits.output_bytes,
             "without": sorted(self._without),
             "wrapped": macos.available(),
+            "packages": asdict(self._packages),
+            "cgroup": self._group,
         }
         interpreter = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT]
-        command = [*interpreter, _PACKAGE_PARENT, str(descriptor), json.dumps(config)]
-        return macos.wrap(command) if macos.available() else command
+        command = [*interpreter, _PACKAGE, str(descriptor), json.dumps(config)]
+        return macos.wrap(command, self._packages.paths) if macos.available() else command
 
     def _hello(self) -> dict[str, Any]:
         header = self._exactly(wire.HEADER_BYTES)
@@ -99,29 +117,35 @@ class Sandbox:
 
     def open(self, allow_forgeable: bool = False) -> Session:
         """Take a waiting process for one program and return the judge's session with it. Raises SandboxDied."""
-        channel = self._spare or self._fork()
         # The next program's process is made, and waits, while this program runs.
-        self._spare = self._fork()
-        return Session(Channel(channel, self._limits, self), allow_forgeable)
+        while len(self._waiting) < _AHEAD:
+            self._order(zygote.RUN)
+        return Session(Channel(self._waiting.popleft(), self._limits, self), allow_forgeable)
 
-    def _fork(self) -> socket.socket:
+    def _order(self, command: bytes) -> None:
+        """Send a command with the channel of a new process."""
         channel, remote = socket.socketpair()
+        self._waiting.append(channel)
         with remote:
             try:
-                socket.send_fds(self._control, [zygote.RUN], [remote.fileno()])
+                self._control.sendmsg([command], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _INT.pack(remote.fileno()))])
             except OSError as error:
-                channel.close()
                 raise SandboxDied from error
-        return channel
 
     def close_session(self, session: Session) -> Usage:
-        """Kill the program's process and say what it used. Raises SandboxDied."""
-        session.channel.socket.close()
-        return Usage(*zygote.REPORT.unpack(self._ask(zygote.KILL, zygote.REPORT.size)))
+        """Kill the program's process, have another made, and say what the killed one used. Raises SandboxDied."""
+        # Closed only afterwards: a process that sees the end of its pipe would run before it dies.
+        with session.channel.socket:
+            self._order(zygote.KILL)
+            return Usage(*zygote.REPORT.unpack(self._answer(zygote.REPORT.size)))
 
     def cpu_seconds(self) -> float:
         """The CPU time of the program's process. Raises SandboxDied."""
-        return float(zygote.CLOCK.unpack(self._ask(zygote.CPU, zygote.CLOCK.size))[0])
+        try:
+            self._control.sendall(zygote.CPU)
+        except OSError as error:
+            raise SandboxDied from error
+        return float(zygote.CLOCK.unpack(self._answer(zygote.CLOCK.size))[0])
 
     def queued_seconds(self) -> float:
         """How long the program's process has waited for a processor; 0 where the kernel does not tell."""
@@ -132,9 +156,8 @@ class Sandbox:
         except (OSError, ValueError, IndexError):
             return 0.0
 
-    def _ask(self, command: bytes, size: int) -> bytes:
+    def _answer(self, size: int) -> bytes:
         try:
-            self._control.sendall(command)
             return self._exactly(size)
         except (OSError, wire.Closed) as error:
             raise SandboxDied from error
@@ -147,11 +170,13 @@ class Sandbox:
     def close(self) -> None:
         """Kill the zygote and with it every process inside."""
         self._control.close()
-        if self._spare is not None:
-            self._spare.close()
+        for channel in self._waiting:
+            channel.close()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        if self._group is not None:
+            cgroup.remove(self._group)
 
 
 def _first_child(process: int) -> int:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
+from itertools import accumulate
 
 from . import kernel
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _LOAD, _JUMP_EQ, _JUMP_GE, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+_DENY = _ERRNO | errno.EPERM
 _X32_BIT = 0x40000000
+# First number of the upper half, and where both halves go on: another node's index, or the complement of an action.
+_Node = tuple[int, int, int]
 _OFFSET_NUMBER, _OFFSET_ARCH, _OFFSET_ARG0, _OFFSET_ARG1 = 0, 4, 16, 24
 
 # name: (x86-64, arm64); -1 where the architecture has no such call
@@ -40,6 +44,8 @@ _ALLOWED: dict[str, tuple[int, int]] = {
 _IOCTL, _FCNTL, _CLONE3, _PRLIMIT = (16, 29), (72, 25), (435, 435), (302, 261)
 # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC: the others can aim signals at processes
 _FCNTL_COMMANDS = (0, 1, 2, 3, 1030)
+# Calls allowed for some values of one argument: a process may limit only itself, and not aim signals.
+_BY_ARGUMENT = ((_PRLIMIT, _OFFSET_ARG0, (0,)), (_FCNTL, _OFFSET_ARG1, _FCNTL_COMMANDS))
 
 
 def supported() -> bool:
@@ -48,31 +54,54 @@ def supported() -> bool:
 
 
 def build_filter(machine: str) -> bytes:
-    """The filter as BPF instructions for `machine`: foreign calls kill, unlisted calls fail with EPERM."""
+    """The filter as BPF instructions for `machine`: foreign calls kill, unlisted calls fail with EPERM.
+
+    A search tree over ranges of numbers: the kernel compiles it and tries it on every number for each program.
+    """
     column = 0 if machine == "x86_64" else 1
     code = [_op(_LOAD, _OFFSET_ARCH), _op(_JUMP_EQ, _AUDIT_ARCH[machine], 1, 0), _op(_RETURN, _KILL)]
     code += [_op(_LOAD, _OFFSET_NUMBER), _op(_JUMP_GE, _X32_BIT, 0, 1), _op(_RETURN, _KILL)]
-    for numbers in _ALLOWED.values():
-        code += [] if numbers[column] < 0 else _when(numbers[column], _ALLOW)
-    code += _when(_IOCTL[column], _ERRNO | errno.ENOTTY)
-    code += _when(_CLONE3[column], _ERRNO | errno.ENOSYS)
-    code += _when_argument(_PRLIMIT[column], _OFFSET_ARG0, (0,))
-    code += _when_argument(_FCNTL[column], _OFFSET_ARG1, _FCNTL_COMMANDS)
-    return b"".join([*code, _op(_RETURN, _ERRNO | errno.EPERM)])
+    nodes: list[_Node] = []
+    _place(nodes, _ranges(column))
+    actions = sorted({target for _, *targets in nodes for target in targets if target < 0})
+    bodies = {~numbers[column]: _one_of(offset, values) for numbers, offset, values in _BY_ARGUMENT}
+    ends = [bodies.get(action) or [_op(_RETURN, ~action)] for action in actions]
+    starts = accumulate(map(len, ends), initial=len(nodes))
+    place = dict(zip(actions, starts, strict=False)) | {index: index for index in range(len(nodes))}
+    for index, (first, above, below) in enumerate(nodes, 1):
+        code.append(_op(_JUMP_GE, first, place[above] - index, place[below] - index))
+    return b"".join([*code, *(instruction for end in ends for instruction in end)])
 
 
 def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("=HBBI", code, if_true, if_false, value)
 
 
-def _when(number: int, action: int) -> list[bytes]:
-    return [_op(_JUMP_EQ, number, 0, 1), _op(_RETURN, action)]
+def _one_of(offset: int, values: tuple[int, ...]) -> list[bytes]:
+    """Allow where the argument at `offset` is one of `values`."""
+    tests = [part for value in values for part in (_op(_JUMP_EQ, value, 0, 1), _op(_RETURN, _ALLOW))]
+    return [_op(_LOAD, offset), *tests, _op(_RETURN, _DENY)]
 
 
-def _when_argument(number: int, offset: int, values: tuple[int, ...]) -> list[bytes]:
-    tests = [instruction for value in values for instruction in _when(value, _ALLOW)]
-    body = [_op(_LOAD, offset), *tests, _op(_RETURN, _ERRNO | errno.EPERM)]
-    return [_op(_JUMP_EQ, number, 0, len(body)), *body]
+def _ranges(column: int) -> list[tuple[int, int]]:
+    """(first number, action) of each run of numbers with the same action; a call by argument has its number for one."""
+    actions = {numbers[column]: _ALLOW for numbers in _ALLOWED.values()}
+    actions |= {_IOCTL[column]: _ERRNO | errno.ENOTTY, _CLONE3[column]: _ERRNO | errno.ENOSYS}
+    actions |= {numbers[column]: numbers[column] for numbers, _, _ in _BY_ARGUMENT}
+    every = [actions.get(number, _DENY) for number in range(max(actions) + 2)]
+    return [(number, action) for number, action in enumerate(every) if number == 0 or action != every[number - 1]]
+
+
+def _place(nodes: list[_Node], ranges: list[tuple[int, int]]) -> int:
+    """Append the search for the range of a number. Returns the index of its node, or the complement of the action."""
+    if len(ranges) == 1:
+        return ~ranges[0][1]
+    index, middle = len(nodes), len(ranges) // 2
+    nodes.append((0, 0, 0))
+    below = _place(nodes, ranges[:middle])
+    above = _place(nodes, ranges[middle:])
+    nodes[index] = (ranges[middle][0], above, below)
+    return index
 
 
 class Filter:
@@ -84,6 +113,10 @@ class Filter:
         self._program = struct.pack("@HP", len(code) // 8, ctypes.addressof(self._code))
         self._pointer = ctypes.create_string_buffer(self._program, len(self._program))
 
+        address = ctypes.addressof(self._pointer)
+        self._install = kernel.prepared_prctl(kernel.PR_SET_SECCOMP, kernel.SECCOMP_MODE_FILTER, address)
+
     def install(self) -> None:
         """Put the filter on this process for good; no_new_privs must be set. Raises OSError."""
-        kernel.prctl(kernel.PR_SET_SECCOMP, kernel.SECCOMP_MODE_FILTER, ctypes.addressof(self._pointer))
+        if self._install() != 0:
+            raise OSError("the kernel refused the filter")

@@ -25,27 +25,42 @@ class Mispredicted(Stop):
 
 @dataclass
 class Prediction:
-    """A call that the tests are expected to make: the name called and its encoded arguments."""
+    """A call that the tests are expected to make: the name called and its encoded arguments.
+
+    `text` is all of it, to the last bit: 1, 1.0 and True are equal but not the same.
+    """
 
     name: str
     arguments: list[Any]
     keywords: list[Any]
     identity: str = ""
+    text: str = ""
 
-    def matches(self, other: Prediction) -> bool:
-        """Whether both are the same call, to the last bit."""
-        mine, its = (self.name, self.arguments, self.keywords), (other.name, other.arguments, other.keywords)
-        return wire.dumps(mine) == wire.dumps(its)
+    def __post_init__(self) -> None:
+        self.text = wire.dumps((self.name, self.arguments, self.keywords))
+
+
+@dataclass(frozen=True)
+class TestsRun:
+    """What a shared process says of its tests. `ran` counts those of unittest, None where it found no class of them."""
+
+    error: ErrorClass
+    detail: str
+    ran: int | None
 
 
 @dataclass
 class Session:
-    """Calls into one program, and how they ended: `stopped` once the verdict is settled whatever the tests do."""
+    """Calls into one program, and how they ended: `stopped` once the verdict is settled whatever the tests do.
+
+    `ended` says that the program's process closed its pipe after it ran as a script.
+    """
 
     channel: Channel
     allow_forgeable: bool = False
     forgeable: bool = False
     stopped: Stop | None = None
+    ended: bool = False
     calls: int = 0
     raised: BaseException | None = None
     _predicted: deque[Prediction] = field(default_factory=deque)
@@ -64,6 +79,33 @@ class Session:
         if reply[1] != "loaded":
             self._stop(_failed_load(reply))
         return self._bind(reply[2], names)
+
+    def run_script(self, source: str, stdin: bytes) -> bytes:
+        """Run the program as a script with standard input and return what it wrote until it ended. Raises Stop."""
+        identity = _fresh_identity()
+        self._send(["script", identity, source])
+        try:
+            written = self.channel.exchange(stdin)
+        except Stop as stop:
+            self._stop(stop)
+        self.ended = True
+        failure = written.rfind(f'["{identity}"'.encode())
+        if failure >= 0:
+            self._stop(_failed_load(_parsed(written[failure:])))
+        return written
+
+    def run_shared(self, source: str, setup: str, tests: list[str], entry_point: str | None) -> TestsRun:
+        """Run the program and its tests in one process, and return what that process says of them. Raises Stop."""
+        identity = _fresh_identity()
+        self._send(["shared", identity, source, setup, tests, entry_point])
+        reply = self._receive(identity)
+        if reply[1] != "tested":
+            self._stop(_failed_load(reply))
+        try:
+            _, _, error, detail, ran = reply
+            return TestsRun(ErrorClass(error), str(detail), ran if ran is None else int(ran))
+        except (ValueError, TypeError):
+            self._stop(violation("a malformed report"))
 
     def _bind(self, trees: Any, names: list[str]) -> dict[str, Any]:
         if type(trees) is not dict or not set(trees) <= set(names):
@@ -86,7 +128,7 @@ class Session:
         else:
             identity = _fresh_identity()
             self._send([identity, operation, target, trees, named])
-        return self._result(identity, encoder)
+        return self._result(identity, encoder, operation)
 
     def finish(self) -> None:
         """Settle a session whose tests ended well. Raises Stop."""
@@ -100,11 +142,11 @@ class Session:
     def _take_prediction(self, operation: str, target: int, trees: list[Any], named: list[Any]) -> str:
         expected = self._predicted.popleft()
         actual = Prediction(self._names.get(target, ""), trees, named)
-        if operation != "call" or not expected.matches(actual):
+        if operation != "call" or expected.text != actual.text:
             self._stop(Mispredicted())
         return expected.identity
 
-    def _result(self, identity: str, encoder: Encoder) -> Any:
+    def _result(self, identity: str, encoder: Encoder, operation: str) -> Any:
         reply = self._receive(identity)
         while reply[1] == "callback":
             self._call_back(reply)
@@ -114,6 +156,9 @@ class Session:
         self._update(encoder.objects, decoder, reply[-1])
         if reply[1] != "value":
             self.raised = self._rebuild_error(reply)
+            if isinstance(self.raised, StopIteration) and operation != "next":
+                # It would end a map or filter of the tests, and with it their assertions.
+                self.raised = RuntimeError("the program raised StopIteration")
             raise self.raised
         return value
 
@@ -197,6 +242,14 @@ class Session:
 
 def _fresh_identity() -> str:
     return os.urandom(8).hex()
+
+
+def _parsed(tail: bytes) -> list[Any]:
+    try:
+        reply = wire.loads(tail.decode("ascii"))
+    except (ValueError, RecursionError):
+        reply = None
+    return reply if type(reply) is list and len(reply) >= 3 else ["", "runtime", "malformed failure"]
 
 
 def _failed_load(reply: list[Any]) -> Stop:

@@ -6,17 +6,46 @@ import json
 import os
 import struct
 from collections.abc import Callable
-from typing import Any
+from json import encoder as json_encoder
+from typing import Any, NoReturn
 
 _HEADER = struct.Struct(">I")
-dumps = json.JSONEncoder(separators=(",", ":")).encode
-loads = json.JSONDecoder().decode
+_scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
 HEADER_BYTES = _HEADER.size
 LARGEST = (1 << 32) - 1
 
 
 class Closed(EOFError):
     """The other side is gone."""
+
+
+def _foreign(value: object) -> NoReturn:
+    raise TypeError(f"not JSON: {type(value).__name__}")
+
+
+# JSONEncoder.encode makes a new one of these for each message; it has no state without a register of cycles.
+_make_encoder = vars(json_encoder)["c_make_encoder"]
+_chunks: Callable[[Any, int], tuple[str, ...]] | None = _make_encoder and _make_encoder(
+    None, _foreign, json_encoder.encode_basestring_ascii, None, ":", ",", False, False, True
+)
+
+
+def dumps(message: Any) -> str:
+    """Compact JSON in ASCII. Raises TypeError for what is not JSON, and RecursionError for cycles."""
+    if _chunks is None:
+        return json.dumps(message, check_circular=False, separators=(",", ":"))
+    return "".join(_chunks(message, 0))
+
+
+def loads(text: str) -> Any:
+    """The value of JSON without white space around it. Raises ValueError and, for deep nesting, RecursionError."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        raise ValueError("not JSON") from None
+    if end != len(text):
+        raise ValueError("more than one value")
+    return value
 
 
 def pack(message: Any) -> bytes:
@@ -27,24 +56,27 @@ def pack(message: Any) -> bytes:
     return _HEADER.pack(len(body)) + body
 
 
-def length(header: bytes) -> int:
+def length(header: bytes | bytearray) -> int:
     """The number of body bytes that a header announces."""
     return int(_HEADER.unpack(header)[0])
 
 
 def write(descriptor: int, frame: bytes) -> None:
     """Write a whole frame to a blocking descriptor. Raises Closed or OSError."""
-    view = memoryview(frame)
-    while view:
+    left: bytes | memoryview = frame
+    while left:
         try:
-            view = view[os.write(descriptor, view) :]
+            written = os.write(descriptor, left)
         except (BrokenPipeError, ConnectionResetError):
             raise Closed from None
+        if written == len(left):
+            return
+        left = memoryview(left)[written:]
 
 
 def read_exactly(descriptor: int, count: int, wait: Callable[[], None] | None = None) -> bytes:
     """Read `count` bytes, calling `wait` before each read where given. Raises Closed at the end of the stream."""
-    parts = []
+    parts: list[bytes] = []
     while count:
         if wait is not None:
             wait()
@@ -54,6 +86,8 @@ def read_exactly(descriptor: int, count: int, wait: Callable[[], None] | None = 
             part = b""
         if not part:
             raise Closed
+        if len(part) == count and not parts:
+            return part
         parts.append(part)
         count -= len(part)
     return b"".join(parts)

@@ -13,11 +13,12 @@ from typing import Any, NoReturn
 from . import canaries, wire
 from .grading import Grade, grade, one_line
 from .isolation import assess
-from .model import ErrorClass, Limits, Problem
-from .preparation import Prepared, Unusable, prepare
+from .model import Case, ErrorClass, Limits, Problem
+from .packages import Packages
+from .preparation import Prepared, Unusable, Whole, prepare
 from .sandbox import Sandbox
 
-# CPU seconds that the tests themselves may use beyond the program's limit, and memory that the judge may use.
+# CPU seconds that the tests (or the comparison of a case) may use beyond the program's limit, and memory of the judge.
 _OWN_CPU_SECONDS = 5.0
 _OWN_MEMORY_BYTES = 4 << 30
 
@@ -47,8 +48,8 @@ class Worker:
     def __init__(self, config: dict[str, Any]) -> None:
         self._limits = Limits(**config["limits"])
         self._allow_forgeable = bool(config["allow_forgeable"])
-        self._prepared: dict[str, Prepared | Unusable] = {}
-        self._sandbox = Sandbox(self._limits, frozenset(config["without"]))
+        self._prepared: dict[str, Prepared | Whole | Unusable] = {}
+        self._sandbox = Sandbox(self._limits, frozenset(config["without"]), Packages(**config["packages"]))
         escaped = canaries.survived(self._sandbox)
         self.isolation = assess(self._sandbox.layers, self._sandbox.missing, escaped)
 
@@ -60,15 +61,21 @@ class Worker:
                 message = wire.read(channel)
             except wire.Closed:
                 return
+            if "forget" in message:
+                self._prepared.clear()
+                continue
             if "problem" in message:
                 self._prepare(message["problem"])
                 continue
             result = self._judge(message["problem_id"], message["program"])
-            wire.write(channel, wire.pack({"task": message["task"], **asdict(result)}))
+            # The next message may be large, and its reading is not the program's time.
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            wire.write(channel, wire.pack({"task": message["task"], **vars(result)}))
 
     def _prepare(self, fields: dict[str, Any]) -> None:
-        problem = Problem(fields["id"], tuple(fields["tests"]), fields["entry_point"], fields["setup"])
-        signal.setitimer(signal.ITIMER_PROF, _OWN_CPU_SECONDS)
+        tests, cases = tuple(fields["tests"]), tuple(Case(**case) for case in fields["cases"])
+        problem = Problem(**{**fields, "tests": tests, "cases": cases})
+        signal.setitimer(signal.ITIMER_PROF, self._limits.cpu_seconds + _OWN_CPU_SECONDS)
         try:
             self._prepared[problem.id] = prepare(problem)
         except Unusable as error:
@@ -78,7 +85,8 @@ class Worker:
         prepared = self._prepared[problem_id]
         if isinstance(prepared, Unusable):
             return Grade(ErrorClass.REFUSED, one_line(str(prepared)), 0.0, 0.0)
-        signal.setitimer(signal.ITIMER_PROF, self._limits.cpu_seconds + _OWN_CPU_SECONDS)
+        runs = max(1, len(prepared.problem.cases))
+        signal.setitimer(signal.ITIMER_PROF, self._limits.cpu_seconds + _OWN_CPU_SECONDS * runs)
         return grade(self._sandbox, prepared, program, self._limits, self._allow_forgeable)
 
     def close(self) -> None:

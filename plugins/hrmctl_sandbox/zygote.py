@@ -8,26 +8,31 @@ import importlib
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from . import candidate, containment, kernel, landlock, seccomp, wire
+from . import candidate, cgroup, containment, kernel, landlock, seccomp, whole, wire
 
 REPORT = struct.Struct("<idq")
 CLOCK = struct.Struct("<d")
+# KILL makes the next program's process too where it comes with a channel, as RUN does.
 RUN, CPU, KILL = b"R", b"C", b"K"
-_CHANNEL = 3
+_CHANNEL, _CONTROL = 3, 63
+_ANCILLARY = socket.CMSG_SPACE(struct.calcsize("i"))
+# CPython's obmalloc: sizes are multiples of the grain; a fresh pool's first object follows its header.
+_GRAIN, _LARGEST_POOLED, _POOL_BYTES, _POOL_HEADER, _MOST_HOLES = 16, 512, 1 << 14, 48, 2000
 # What most programs import. More would make each fork dearer than the rare import that it saves.
 _PRELOADED = (
-    "abc", "array", "bisect", "cmath", "collections", "collections.abc", "contextlib", "copy", "dataclasses",
-    "datetime", "decimal", "enum", "fractions", "functools", "heapq", "itertools", "json", "math", "operator", "random",
-    "re", "string", "struct", "time", "types", "typing",
+    "abc", "bisect", "collections", "collections.abc", "contextlib", "copy", "datetime", "decimal", "enum", "fractions",
+    "functools", "heapq", "itertools", "json", "math", "operator", "random", "re", "string", "struct", "time", "types",
+    "typing",
 )  # fmt: skip
 
 
@@ -36,7 +41,7 @@ def main() -> NoReturn:
     control = socket.socket(fileno=int(sys.argv[2]))
     config = json.loads(sys.argv[3])
     try:
-        _preload()
+        config["memory_bytes"] += _preload(config["packages"])
         walls = _contain(config, control)
         wire.write(control.fileno(), wire.pack({"layers": walls.layers, "missing": walls.missing}))
     except BaseException as error:
@@ -45,19 +50,30 @@ def main() -> NoReturn:
     Zygote(control, config).loop()
 
 
-def _preload() -> None:
-    """Load what most programs import, and let go of every path but the standard library's."""
+def _preload(packages: dict[str, Any]) -> int:
+    """Load what most programs import, and let go of every path but the standard library's and the packages'.
+
+    Returns the bytes of address space that the packages take: those are not the programs'.
+    """
     for name in _PRELOADED:
         try:
             importlib.import_module(name)
         except ImportError:
             continue
     time.tzset()
-    folders = containment.library_folders()
+    before = containment.address_space()
+    sys.path.extend(packages["roots"])
+    for name in packages["names"]:
+        importlib.import_module(name)
+    folders = [*containment.library_folders(), *packages["roots"]]
     sys.path[:] = [path for path in sys.path if os.path.realpath(path).startswith(tuple(folders))]
     sys.path_importer_cache.clear()
+    # The threads of the packages' libraries stay limited.
+    for name in [name for name in os.environ if not name.endswith("_THREADS")]:
+        del os.environ[name]
     sys.argv[:] = [""]
     sys.orig_argv[:] = []
+    return containment.address_space() - before
 
 
 def _contain(config: dict[str, Any], control: socket.socket) -> containment.Walls:
@@ -67,7 +83,9 @@ def _contain(config: dict[str, Any], control: socket.socket) -> containment.Wall
         return walls
     off = config["without"]
     kernel.die_with_parent()
-    view = containment.View.of_interpreter()
+    if config["cgroup"] is not None and cgroup.enter(config["cgroup"], config["memory_bytes"]):
+        walls.note("cgroup", True)
+    view = containment.View.of_interpreter(config["packages"]["paths"], config["packages"]["roots"])
     if "namespaces" in off:
         walls.note("namespaces", False)
     else:
@@ -103,55 +121,84 @@ def _can_filter() -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
+def _fill_pools() -> Iterator[object]:
+    """Objects that fill the holes in the memory of objects, to be kept.
+
+    What a program allocates then lies together, and fewer pages are copied. Each size up to 512 bytes has its own.
+    """
+    empty = sys.getsizeof(b"")
+    for size in range(_GRAIN, _LARGEST_POOLED + 1, _GRAIN):
+        for _ in range(_MOST_HOLES):
+            filler = bytes(size - empty) if size > empty else float(size) if size > _GRAIN else object()
+            if id(filler) % _POOL_BYTES == _POOL_HEADER:
+                break
+            yield filler
+
+
 class Zygote:
-    """Obeys the judge: fork a program's process, tell the oldest one's CPU time, kill the oldest one."""
+    """Obeys the judge: fork a program's process, tell the oldest one's CPU time, kill the oldest one.
+
+    After a fork each page that either side writes is copied, so what follows runs little code, all of it rehearsed.
+    """
 
     def __init__(self, control: socket.socket, config: dict[str, Any]) -> None:
-        self._control = control
+        # Out of the way, so that each program's channel arrives where it belongs.
+        os.dup2(control.fileno(), _CONTROL, inheritable=False)
+        control.close()
+        self._control = socket.socket(fileno=_CONTROL)
         self._config = config
         self._children: deque[int] = deque()
         # os.fork would run every after-fork hook; this process has one thread and needs only a fresh seed.
         self._fork: Callable[[], int] = ctypes.PyDLL(None).fork if sys.platform == "linux" else os.fork
+        self._seed = super(random.Random, random._inst).seed
         filtered = sys.platform == "linux" and "seccomp" not in config["without"] and seccomp.supported()
         self._filter = seccomp.Filter() if filtered else None
+        self._server = whole.Server(_CHANNEL, config["output_bytes"])
 
     def loop(self) -> NoReturn:
         """Serve until the judge hangs up."""
         containment.limit_resources(self._config["memory_bytes"])
-        candidate.rehearse()
+        self._limits = containment.program_limits(self._config["cpu_seconds"])
+        candidate.rehearse(whole.Server)
         gc.collect()
+        self._filler = list(_fill_pools())
         gc.freeze()
+        receive = self._control.recvmsg
         while True:
-            command, descriptors, _, _ = socket.recv_fds(self._control, 1, 1)
-            if command == RUN:
-                self._run(descriptors[0])
+            command, ancillary, _, _ = receive(1, _ANCILLARY)
+            if command == KILL:
+                self._control.sendall(REPORT.pack(*self._kill()))
             elif command == CPU:
                 self._control.sendall(CLOCK.pack(self._cpu_seconds()))
-            elif command == KILL:
-                self._control.sendall(REPORT.pack(*self._kill()))
-            else:
+            elif command != RUN:
                 os._exit(0)
+            for _, _, descriptor in ancillary:
+                self._run(int.from_bytes(descriptor, sys.byteorder))
 
     def _run(self, channel: int) -> None:
         child = self._fork()
         if child == 0:
             self._become_program(channel)
+        if child < 0:
+            # As a number to kill it would mean every process. The judge starts another zygote.
+            os._exit(1)
         self._children.append(child)
         os.close(channel)
 
     def _become_program(self, channel: int) -> NoReturn:
         try:
-            self._control.close()
-            os.dup2(channel, _CHANNEL)
+            if channel != _CHANNEL:
+                os.dup2(channel, _CHANNEL)
             os.closerange(_CHANNEL + 1, 1 << 16)
             # Where the zygote is the first process of a pid namespace, the kernel ends this one with it.
             if sys.platform == "linux" and os.getppid() != 1:
                 kernel.die_with_parent()
-            containment.limit_program(self._config["cpu_seconds"])
+            for kind, pair in self._limits:
+                resource.setrlimit(kind, pair)
             if self._filter is not None:
                 self._filter.install()
-            random.seed()
-            candidate.Server(_CHANNEL, self._config["output_bytes"]).serve()
+            self._seed()
+            self._server.serve()
         finally:
             os._exit(1)
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hrmctl_data.benchmarks import entry_point_of, humaneval, humaneval_row, mbpp, mbpp_row
-from hrmctl_data.rows import BadRow, checked_row
+from hrmctl_data.benchmarks import humaneval, mbpp
+from hrmctl_sandbox.formats import BadRow, checked
+from hrmctl_sandbox.formats.humaneval import humaneval_task
+from hrmctl_sandbox.formats.mbpp import entry_point_of, mbpp_task
 
 from hrmctl import StageError
 
@@ -40,11 +42,12 @@ HUMAN = {
 
 
 def test_a_row_of_the_full_set() -> None:
-    row = mbpp_row(FULL)
+    row = mbpp_task(FULL).row()
     assert row == {
         "task_id": "mbpp/12",
         "text": "Add one.",
         "prompt": '"""\nAdd one.\nassert g(1) == 2\n"""\n',
+        "prefix": "",
         "completion": "def g(x):\n  return x + 1\n",
         "entry_point": "g",
         "setup": "y = 1\nz = 2",
@@ -52,12 +55,12 @@ def test_a_row_of_the_full_set() -> None:
         "source": "mbpp",
         "meta": {"number": 12},
     }
-    assert checked_row(row)["prefix"] == ""
+    assert checked(row) == mbpp_task(FULL)
 
 
 def test_a_row_of_the_sanitized_set() -> None:
-    row = mbpp_row(SANITIZED)
-    assert (row["text"], row["setup"], row["task_id"]) == ("Add one.", "import math\nimport re", "mbpp/13")
+    task = mbpp_task(SANITIZED)
+    assert (task.text, task.setup, task.task_id) == ("Add one.", "import math\nimport re", "mbpp/13")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +78,7 @@ def test_a_row_of_the_sanitized_set() -> None:
 )
 def test_bad_rows_of_mbpp(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadRow, match=message):
-        mbpp_row({**FULL, **change})
+        mbpp_task({**FULL, **change})
 
 
 def test_the_entry_point_is_the_outermost_call() -> None:
@@ -98,10 +101,10 @@ def test_the_bounds_of_the_splits(tmp_path: Path) -> None:
 
 
 def test_a_row_of_humaneval() -> None:
-    row = humaneval_row(HUMAN)
-    assert row["prompt"] == row["prefix"] == HUMAN["prompt"]
-    assert (row["completion"], row["text"]) == ("    return x + 1\n", "Add one.")
-    assert row["tests"] == [HUMAN["test"] + "\ncheck(g)"]
+    task = humaneval_task(HUMAN)
+    assert task.prompt == task.prefix == HUMAN["prompt"]
+    assert (task.completion, task.text) == ("    return x + 1\n", "Add one.")
+    assert task.tests == (HUMAN["test"] + "\ncheck(g)",)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +117,7 @@ def test_a_row_of_humaneval() -> None:
 )
 def test_bad_rows_of_humaneval(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadRow, match=message):
-        humaneval_row({**HUMAN, **change})
+        humaneval_task({**HUMAN, **change})
 
 
 def run_all(rows: list[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,8 @@ from typing import Any
 
 import hrmctl_data.fetch as stage
 import pytest
-from hrmctl_data.params import GetParams, HumanEvalParams, MbppParams
+from hrmctl_data.params import GetParams, HumanEvalParams, MbppParams, PlusParams
+from hrmctl_sandbox import Isolation
 
 from hrmctl import DatasetSpec, InputError, Observation, Output, StageError
 from hrmctl.testing import make_artifact, make_context
@@ -106,6 +108,37 @@ def test_sizes_are_asserted(tmp_path: Path) -> None:
     spec = spec_of(splits={"prompt": 1, "test": 3, "train": 1})
     with pytest.raises(StageError, match="third has the splits"):
         stage.fetch(spec, given(tmp_path / "f"), make_context(tmp_path), allow_other_checksum=False)
+
+
+def plus_line(task_id: str, solution: str) -> str:
+    row = {"task_id": task_id, "prompt": '"""Add one."""\n', "canonical_solution": solution, "entry_point": "g"}
+    return json.dumps({**row, "contract": "", "base_input": [[1]], "plus_input": [[2], [3]], "atol": 0})
+
+
+def test_what_evalplus_releases_gets_its_expected_outputs(tmp_path: Path) -> None:
+    body = plus_line("Mbpp/3", "def g(x):\n    return x + 1\n").encode()
+    inputs = given(tmp_path / "f", gzip.compress(body))
+    result = stage.run_mbpp_plus(PlusParams(allow_other_checksum=True), inputs, make_context(tmp_path))
+    assert labels(result) == {"test": "mbpp-plus-custom@test"}
+    (row,) = (json.loads(line) for line in result.artifacts["test"].path.read_text().splitlines())
+    assert "_plus_input_expected = [3, 4]" in row["tests"][1]
+    with pytest.raises(StageError, match="not the published humaneval-plus"):
+        stage.run_humaneval_plus(PlusParams(), inputs, make_context(tmp_path))
+
+
+def test_a_reference_that_fails_is_a_fault_of_its_row(tmp_path: Path) -> None:
+    lines = [plus_line("Mbpp/3", "def g(x):\n    return x\n"), plus_line("Mbpp/4", "def g(x):\n    return 1 / 0\n")]
+    inputs = given(tmp_path / "f", "\n".join(lines).encode())
+    with pytest.raises(StageError, match=r"^given:2:1: the reference gives no answers: ZeroDivisionError"):
+        stage.run_mbpp_plus(PlusParams(allow_other_checksum=True), inputs, make_context(tmp_path))
+
+
+def test_references_that_cannot_be_contained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Isolation("unsafe", (), ("seccomp",), "use another kernel")
+    monkeypatch.setattr("hrmctl_sandbox.formats.expected.probe", lambda: found)
+    inputs = given(tmp_path / "f", plus_line("Mbpp/3", "def g(x):\n    return x\n").encode())
+    with pytest.raises(StageError, match=r"cannot be contained here \(missing: seccomp\). use another kernel"):
+        stage.run_mbpp_plus(PlusParams(allow_other_checksum=True), inputs, make_context(tmp_path))
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import hrmctl_data.generate as stage
 import pytest
 from hrmctl_data.generate import Tally, measure
 from hrmctl_data.params import GenerateParams
-from hrmctl_data.rows import checked_row
+from hrmctl_sandbox.formats import checked
 
 from hrmctl.testing import make_context
 
@@ -32,7 +32,7 @@ def test_files_labels_and_evidence(tmp_path: Path) -> None:
         "test": 30,
         "validation": 20,
     }
-    assert all(checked_row(row) == row for o in result.artifacts.values() for row in rows_of(o.path))
+    assert all(checked(row).row() == row for o in result.artifacts.values() for row in rows_of(o.path))
     found = {o.name: (o.payload["value"], o.payload["n"]) for o in result.evidence}
     assert found == {
         "signature_overlap": (0, found["signature_overlap"][1]),

@@ -52,6 +52,25 @@ def test_all_three_shapes(tmp_path: Path) -> None:
     assert result.evidence[0].about == {"dataset": result.artifacts["data"]}
 
 
+def test_fields_of_any_other_shape(tmp_path: Path) -> None:
+    fields = {"task_id": "id", "prompt": "question", "entry_point": "fn", "tests": "check"}
+    row = {"id": 3, "question": "# one", "fn": "f", "check": "assert f() == 1", "noise": 1}
+    (found,) = rows_of(read(tmp_path, json.dumps(row), JsonlParams(fields=fields)))
+    assert (found["task_id"], found["prompt"], found["tests"]) == ("3", "# one", ["assert f() == 1"])
+    assert "mine.jsonl:1:1: no field 'id'" in faults(tmp_path, json.dumps(OURS), JsonlParams(fields=fields))[0]
+
+
+def test_cases_and_shared_tests_are_kept(tmp_path: Path) -> None:
+    echo = {**OURS, "task_id": "b", "entry_point": "", "cases": [{"stdin": "a", "stdout": "a"}]}
+    del echo["tests"]
+    rows = rows_of(read(tmp_path, "\n".join(map(json.dumps, (OURS, echo, {**OURS, "task_id": "c", "shared": True})))))
+    assert [(row.get("cases"), row.get("shared"), len(row["tests"])) for row in rows] == [
+        (None, None, 1),
+        (echo["cases"], None, 0),
+        (None, True, 1),
+    ]
+
+
 def test_optional_fields_are_filled_in(tmp_path: Path) -> None:
     assert rows_of(read(tmp_path, json.dumps(OURS))) == [{**OURS, "text": "", "setup": "", "source": "", "meta": {}}]
 

@@ -13,7 +13,15 @@ from hrmctl.registry import resolve
 
 def test_every_target_is_there() -> None:
     stages = {spec.name: spec for spec in hrmctl_stages()}
-    assert stages.keys() == {"data.generate", "data.get", "data.mbpp", "data.humaneval", "data.jsonl"}
+    assert stages.keys() == {
+        "data.generate",
+        "data.get",
+        "data.mbpp",
+        "data.humaneval",
+        "data.jsonl",
+        "data.decontaminate",
+        "data.quality",
+    } | {f"data.{name}-plus" for name in ("humaneval", "mbpp")}
     for spec in (*stages.values(), *hrmctl_datasets()):
         assert callable(resolve(spec.target))
 

@@ -14,6 +14,7 @@ import pytest
 from hrmctl_sandbox import Limits, Problem, Sample, SandboxUnavailable, judge, landlock, pool, probe
 from hrmctl_sandbox.isolation import assess
 from hrmctl_sandbox.remote import Remote, RemoteDied, Task
+from hrmctl_sandbox.sandbox import Sandbox
 from sandbox_machine import offers
 
 PROBLEM = Problem("p", ("assert f(2) == 4",))
@@ -96,6 +97,41 @@ def test_confined_warns_and_names_the_remedy() -> None:
     with pytest.warns(RuntimeWarning, match=r"sandbox mode confined: missing namespaces.*user namespaces"):
         (outcome,) = pool.run([PROBLEM], [GOOD], options)
     assert outcome.passed
+
+
+_INHERITED = """
+import os, random, resource
+
+def is_open(number):
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+def inherited():
+    limits = [resource.getrlimit(getattr(resource, "RLIMIT_" + name)) for name in ("CPU", "NPROC", "NOFILE", "FSIZE")]
+    return [dict(os.environ), [number for number in range(200) if is_open(number)], limits]
+
+def draw():
+    return random.random()
+"""
+
+
+@LINUX
+def test_what_a_program_inherits() -> None:
+    sandbox = Sandbox(Limits(cpu_seconds=3))
+    drawn = []
+    try:
+        for _ in range(3):
+            session = sandbox.open()
+            bound = session.load(_INHERITED, "", ["inherited", "draw"], [])
+            assert bound["inherited"]() == [{}, [0, 1, 2, 3], [(5, 6), (0, 0), (64, 64), (0, 0)]]
+            drawn.append(bound["draw"]())
+            sandbox.close_session(session)
+    finally:
+        sandbox.close()
+    assert len(set(drawn)) == 3
 
 
 def test_windows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

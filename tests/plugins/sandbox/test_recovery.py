@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +17,7 @@ from hrmctl_sandbox.channel import Channel, Stop
 from hrmctl_sandbox.grading import grade
 from hrmctl_sandbox.preparation import prepare
 from hrmctl_sandbox.sandbox import Sandbox
+from hrmctl_sandbox.zygote import Zygote
 
 PROBLEM = Problem("p", ("assert f(2) == 4",))
 LIMITS = Limits(cpu_seconds=1, wall_seconds=8)
@@ -60,6 +63,31 @@ def test_a_program_under_which_the_sandbox_always_dies_is_graded_killed(monkeypa
         sandbox.close()
 
 
+def test_a_zygote_that_cannot_fork_ends_and_kills_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    zygote = object.__new__(Zygote)
+    zygote._fork, zygote._children = lambda: -1, deque()
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    mine, other = socket.socketpair()
+    with mine, other, pytest.raises(SystemExit):
+        zygote._run(mine.fileno())
+    assert not zygote._children
+
+
+def test_a_waiting_process_is_killed_before_it_sees_the_end_of_its_pipe() -> None:
+    """Each session takes the process that waits and has another made; the reports are of the right ones."""
+    sandbox = Sandbox(LIMITS)
+    try:
+        for number in (3, 0, 5):
+            session = sandbox.open()
+            with pytest.raises(Stop):
+                session.load(f"import os\nos._exit({number})", "", ["f"], [])
+            assert sandbox.close_session(session).status == number << 8
+        session = sandbox.open()
+        assert sandbox.close_session(session).status == signal.SIGKILL
+    finally:
+        sandbox.close()
+
+
 def test_killed_judges_lose_no_sample() -> None:
     killed = 0
 
@@ -97,6 +125,20 @@ def test_a_call_foreseen_in_vain_is_not_foreseen_again() -> None:
         assert len(prepared.predicted) == 2
         found = grade(sandbox, prepared, "def f(x):\n    assert x == 0\n    return 1", LIMITS)
         assert (found.error, prepared.predicted) == (ErrorClass.PASSED, [])
+    finally:
+        sandbox.close()
+
+
+def test_calls_with_random_arguments_are_foreseen_and_are_the_same_in_every_run() -> None:
+    source = "import random\nfor _ in range(50):\n    x = random.random()\n    assert f(x) == x"
+    sandbox = Sandbox(LIMITS)
+    try:
+        prepared, other = prepare(Problem("p", (source,))), prepare(Problem("p", (source,)))
+        for number in range(2):
+            found = grade(sandbox, prepared, f"def f(x): return x  # {number}", LIMITS)
+            assert (found.error, len(prepared.predicted)) == (ErrorClass.PASSED, 50)
+        assert prepared.predicted[0].arguments != other.predicted[0].arguments
+        assert (prepared.seed is None, prepare(PROBLEM).seed) == (False, None)
     finally:
         sandbox.close()
 
