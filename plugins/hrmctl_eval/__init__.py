@@ -16,6 +16,9 @@ def hrmctl_stages() -> list[StageSpec]:
             target="hrmctl_eval.stage:run",
             inputs={
                 "tasks": InputSpec("dataset", "the problem sets to evaluate on", many=True),
+                "exemplars": InputSpec(
+                    "dataset", "solved problems for few-shot, none of them evaluated", required=False
+                ),
                 "model": InputSpec("model", "the model; not given where source is references", required=False),
             },
             outputs={"samples": OutputSpec("samples", "every sample with its completion and outcome, one a line")},

@@ -16,4 +16,5 @@ def sandbox() -> Finding:
     if not found.acceptable:
         state = "broken"
     lacking = f"; missing: {', '.join(found.missing)}" if found.missing else ""
-    return Finding("sandbox", state, f"{found.mode} ({', '.join(found.layers)}){lacking}", found.remedy)
+    absent = f"; not offered here: {', '.join(found.absent)}" if found.absent else ""
+    return Finding("sandbox", state, f"{found.mode} ({', '.join(found.layers)}){lacking}{absent}", found.remedy)

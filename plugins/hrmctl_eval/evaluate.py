@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hrmctl_sandbox import ErrorClass, Limits, Problem, Sample
+from hrmctl_sandbox import ErrorClass, Limits, Sample
+from hrmctl_sandbox.formats import CodeTask
 
 from hrmctl import Artifact, StageError
 from hrmctl_eval.answers import Answers, generated, references
-from hrmctl_eval.extract import parses
+from hrmctl_eval.engines import Engine
 from hrmctl_eval.journal import Journal
 from hrmctl_eval.judging import Bench
 from hrmctl_eval.params import EvalParams
-from hrmctl_eval.problems import CodeProblem
+from hrmctl_eval.prompts import Prompting
+from hrmctl_eval.source import parses
 
 _REFUSED = "the prompt alone fills the model's context window"
 
@@ -44,10 +46,16 @@ class Task:
     """One problem set being evaluated: `total` problems in the set, of which `problems` are."""
 
     artifact: Artifact
-    problems: Sequence[CodeProblem]
+    problems: Sequence[CodeTask]
     total: int
+    prompting: Prompting = field(default_factory=Prompting)
     answers: dict[str, Answers] = field(default_factory=dict)
     verdicts: dict[str, dict[int, Verdict]] = field(default_factory=dict)
+
+    @property
+    def all_verdicts(self) -> list[Verdict]:
+        """Those of every sample that has one."""
+        return [verdict for found in self.verdicts.values() for verdict in found.values()]
 
     @property
     def judged(self) -> int:
@@ -57,7 +65,7 @@ class Task:
     @property
     def passed(self) -> int:
         """Samples that passed."""
-        return sum(verdict.passed for found in self.verdicts.values() for verdict in found.values())
+        return sum(verdict.passed for verdict in self.all_verdicts)
 
     @property
     def label(self) -> str:
@@ -69,16 +77,15 @@ class Task:
 def evaluate(
     task: Task,
     params: EvalParams,
-    seed: int,
     threads: int,
     folder: Path,
-    load: Callable[[], Any],
+    engine: Engine,
     report: Callable[[int], None],
 ) -> None:
     """Fill in the answers and verdicts of a task, continuing from the journals in `folder`.
 
-    `load()` gives the model when it is needed; `report(tokens)` is called often, for progress. Raises
-    StageError where programs cannot be contained or nothing can be generated.
+    `report(tokens)` is called often, for progress. Raises StageError where programs cannot be contained or
+    nothing can be generated.
     """
     folder.mkdir(parents=True, exist_ok=True)
     by_id = {problem.task_id: problem for problem in task.problems}
@@ -90,7 +97,7 @@ def evaluate(
         source = (
             references(task.problems)
             if params.source == "references"
-            else generated(task.problems, written, params, seed, load, report)
+            else generated(task.problems, written, params, task.prompting, engine, report)
         )
         for answers in source:
             task.answers[answers.task_id] = answers
@@ -103,13 +110,14 @@ def evaluate(
         raise StageError(f"{wanted - task.judged} of {wanted} samples came back without an outcome; run again")
 
 
-def _bench(problems: Sequence[CodeProblem], params: EvalParams, threads: int) -> Bench:
+def _bench(problems: Sequence[CodeTask], params: EvalParams, threads: int) -> Bench:
     return Bench(
-        [Problem(p.task_id, p.tests, p.entry_point or None, p.trusted) for p in problems],
+        [task.problem() for task in problems],
         limits=Limits(params.cpu_seconds, params.wall_seconds, params.memory_mb << 20),
         workers=params.workers or threads,
         allow_unsafe=params.allow_unsafe,
         allow_forgeable=params.allow_forgeable,
+        packages=params.packages,
     )
 
 
@@ -120,7 +128,7 @@ def _reported(outcomes: Iterator[Any], report: Callable[[int], None]) -> Iterato
 
 
 def _submit(
-    task: Task, problem: CodeProblem, answers: Answers, known: Mapping[str, Mapping[int, Verdict]], bench: Bench
+    task: Task, problem: CodeTask, answers: Answers, known: Mapping[str, Mapping[int, Verdict]], bench: Bench
 ) -> None:
     """Give each sample to the judge, but those judged before and those that were refused."""
     verdicts = task.verdicts.setdefault(problem.task_id, {})
@@ -133,7 +141,7 @@ def _submit(
             bench.submit(Sample(problem.task_id, index, answers.program(problem, index)))
 
 
-def _collect(task: Task, problems: Mapping[str, CodeProblem], journal: Journal, outcomes: Iterator[Any]) -> None:
+def _collect(task: Task, problems: Mapping[str, CodeTask], journal: Journal, outcomes: Iterator[Any]) -> None:
     for judged in outcomes:
         outcome = judged.outcome
         answers = task.answers[outcome.problem_id]

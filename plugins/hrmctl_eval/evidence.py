@@ -8,21 +8,17 @@ from typing import Any
 import hrmctl_sandbox
 
 from hrmctl import Artifact, Observation
-from hrmctl_eval.evaluate import Task, Verdict, completion_digest
+from hrmctl_eval.evaluate import Task, completion_digest
+from hrmctl_eval.measurements import of_samples
 from hrmctl_eval.params import EvalParams
+from hrmctl_eval.reasoning import parts_of
 
 
 def observations(
-    task: Task,
-    params: EvalParams,
-    seed: int,
-    about: Mapping[str, Artifact],
-    perplexity: Mapping[str, Any] | None,
+    task: Task, params: EvalParams, seed: int, about: Mapping[str, Artifact], scored: Mapping[str, Mapping[str, Any]]
 ) -> list[Observation]:
-    """Outcomes, an example and the measurements of a task that is wholly judged."""
-    measured: dict[str, Mapping[str, Any]] = dict(_measurements(task, params))
-    if perplexity is not None:
-        measured["perplexity"] = perplexity
+    """Outcomes, an example and the measurements of a task that is wholly judged; `scored` are those of references."""
+    measured: dict[str, Mapping[str, Any]] = {**of_samples(task, params), **scored}
     return [
         Observation("samples", "samples/v1", samples_payload(task, params, seed), about),
         Observation("example", "text/v1", _example(task), about),
@@ -36,16 +32,20 @@ def samples_payload(task: Task, params: EvalParams, seed: int) -> dict[str, Any]
     `limit` is 0 where the whole set was evaluated; `dataset_problems` is its size. `forgeable` and
     `refused` count samples.
     """
-    verdicts = _verdicts(task)
+    verdicts = task.all_verdicts
     settings: dict[str, Any] = {"source": params.source, "k": list(params.k), "limit": _limit(task)}
+    if params.packages:
+        settings["packages"] = list(params.packages)
     if params.source == "model":
         settings |= {
+            **task.prompting.settings(),
+            "engine": params.engine,
             "temperature": params.temperature,
             "top_p": params.top_p,
             "top_k": params.top_k,
             "repetition_penalty": params.repetition_penalty,
             "max_new_tokens": params.max_new_tokens,
-            "stop": list(params.stop),
+            "stop": [*params.stop, *task.prompting.stop(task.problems)],
             "dtype": params.dtype,
             "seed": seed,
         }
@@ -64,13 +64,9 @@ def _limit(task: Task) -> int:
     return len(task.problems) if len(task.problems) < task.total else 0
 
 
-def _verdicts(task: Task) -> list[Verdict]:
-    return [verdict for found in task.verdicts.values() for verdict in found.values()]
-
-
 def _mode(task: Task) -> str:
     """The sandbox's mode; where a run was continued on another machine every mode is named, not the best."""
-    modes = {verdict.mode for verdict in _verdicts(task)} - {""}
+    modes = {verdict.mode for verdict in task.all_verdicts} - {""}
     return "+".join(sorted(modes)) or hrmctl_sandbox.probe().mode
 
 
@@ -86,48 +82,20 @@ def _problem(task: Task, task_id: str, samples: int) -> dict[str, Any]:
 
 
 def _example(task: Task) -> dict[str, Any]:
+    """The first problem's first sample: the prompt as the model was given it, and the parts of the answer."""
     problem = task.problems[0]
     answers = task.answers[problem.task_id]
+    answer, parts = answers.samples[0], parts_of(answers.samples[0].text, answers.code(problem, 0))
     return {
-        "prompt": problem.prompt,
-        "completion": answers.samples[0].text,
+        "prompt": problem.prompt if answer.reason == "reference" else task.prompting.prompt(problem),
+        "completion": answer.text,
         "parts": {
             "task_id": problem.task_id,
+            "strategy": task.prompting.strategy,
+            "reasoning": parts.reasoning,
+            "code": parts.code,
+            "reasoning_first": parts.first,
             "program": answers.program(problem, 0),
             "outcome": task.verdicts[problem.task_id][0].outcome,
         },
     }
-
-
-def _measurements(task: Task, params: EvalParams) -> Mapping[str, dict[str, Any]]:
-    verdicts, answers = _verdicts(task), list(task.answers.values())
-    judged = {"syntax_rate": _measurement(sum(v.parses for v in verdicts) / len(verdicts), "share", len(verdicts))}
-    judged["judge_seconds"] = _measurement(sum(v.seconds for v in verdicts), "s", len(verdicts))
-    if params.source == "references":
-        return judged
-    # Greedy samples of a problem are one generation, handed out n times.
-    share = 1 if params.temperature else params.samples
-    tokens = sum(sample.tokens for found in answers for sample in found.samples) // share
-    return judged | {
-        "tokens_generated": _measurement(tokens, "tokens", len(verdicts)),
-        "generate_seconds": _measurement(sum(found.seconds for found in answers), "s", len(verdicts)),
-    }
-
-
-def _measurement(value: float, unit: str, n: int, **context: Any) -> dict[str, Any]:
-    return {"value": value, "unit": unit, "n": n, **({"context": context} if context else {})}
-
-
-def perplexity_payload(loaded: Any, task: Task) -> dict[str, Any] | None:
-    """Perplexity of the reference completions given their prompts; n counts the problems scored.
-
-    None where no reference fits the model's context. Raises StageError where it is not finite.
-    """
-    from hrmctl_models.perplexity import NothingToScore, completion_perplexity
-
-    try:
-        found = completion_perplexity(loaded, [p.prompt for p in task.problems], [p.completion for p in task.problems])
-    except NothingToScore:
-        return None
-    skipped = len(task.problems) - found.texts
-    return _measurement(found.value, "perplexity", found.texts, tokens=found.tokens, skipped=skipped)

@@ -1,159 +1,181 @@
 """From what a model wrote to the program that is judged. Nothing is repaired; text is only left out.
 
-1. Reasoning that ends with `</think>` is dropped.
-2. What parses together with the prefix is not looked at for Markdown. Else the code is taken out of its
-   fence: the first block that defines the entry point, or the first block. A fence that closes what was
-   open from the start ends the code.
-3. Where the prefix leaves a function open (HumanEval, microcode), the completion ends before the first
+1. What parses together with the prefix is not searched for marks. Otherwise reasoning that ends with
+   `</think>` is dropped, and everything from an end mark that a model spelt out (`<|im_end|>`, `</s>`); the code is
+   taken out of its fence: the first block that defines the entry point, else the first block of Python, after those
+   blocks before it that define what it needs. A fence that closes what was open from the start ends the
+   code. Prompts of an interactive session (`>>>`, `...`) are dropped with its output.
+2. Where the prefix leaves a function open (HumanEval, microcode), the completion ends before the first
    line that leaves the function: one that is neither blank nor a comment, indented no more than the
    `def`, with everything before it parsing. A completion that states the function again takes its place.
-4. Where the program stands alone (MBPP), prose before the first line of code and after the last line
-   that parses is dropped, and so is what follows the entry point and is neither a definition, an import
-   nor an assignment: printed examples, asserts of the model's own, the next problem of a run-on.
+   What holds no body at all is judged as it stands.
+3. Where the program stands alone (MBPP), prose before the first line of code and after the last line
+   that parses is dropped. Of what follows the entry point, definitions and imports stay, assignments stay where a
+   function needs them, and anything else ends the program: printed examples, asserts of the model's own, the next
+   problem of a run-on.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-import warnings
+import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import islice
 
-_LONGEST = 200_000
-_TRIES = 100
-_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*([\w+.-]*)[^\n`]*$", re.MULTILINE)
+from hrmctl_eval import fences
+from hrmctl_eval.source import (
+    DEFINITIONS,
+    IMPORTS,
+    bound,
+    changed,
+    closed,
+    defines,
+    lines_of,
+    opens_body,
+    parsed,
+    parses,
+    statements,
+    too_long,
+    wanted,
+)
+
+_TRIES = 400
+_STARTS = 20
+_MARGINS = 100
 _OPENER = re.compile(r"^([ \t]*)(?:async[ \t]+def|def|class)\b", re.MULTILINE)
-_CODE = re.compile(r"^(?:def |class |import |from |@|async def )", re.MULTILINE)
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")
-_THOUGHT = "</think>"
-_KEPT = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
+_CODE = re.compile(r"^(?:def |class |import |from |@|async def |[A-Za-z_]\w*(?:, *\w+)* *=[^=])", re.MULTILINE)
+_THOUGHT = re.compile(r".*</think(?:ing)?>", re.DOTALL)
+_THINKING = re.compile(r"\s*<think(?:ing)?>")
+_END_MARK = re.compile(r"<\|[a-zA-Z_▁]+\|>|</s>|<file_sep>|<EOT>|\[/INST\]|<end_of_turn>")
+_PROMPTED = re.compile(r"^[ \t]*>>> (?:def |class |import |from |@)", re.MULTILINE)
+_ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
 
 
-def program_of(completion: str, prefix: str = "", entry_point: str = "") -> str:
-    """The program to judge: prefix and the part of the completion that answers the problem."""
-    text = completion.replace("\r\n", "\n").replace("\r", "\n").rpartition(_THOUGHT)[2]
-    if len(prefix) + len(text) > _LONGEST:
+def program_of(completion: str, prefix: str = "", entry_point: str = "", *, script: bool = False) -> str:
+    """The program to judge: prefix and the part of the completion that answers the problem.
+
+    A `script` reads standard input, so nothing of what it does is left out.
+    """
+    text = completion.replace("\r\n", "\n").replace("\r", "\n")
+    if too_long(prefix, text):
         return prefix + text
-    if not parses(prefix + text):
-        text = _unfenced(text, prefix, entry_point)
+    if fences.tagged(text) or not parses(prefix + text):
+        text = _unwrapped(text, prefix, entry_point)
+    if script:
+        return prefix + _longest_parsing(text, "")
     if not opens_body(prefix):
         return prefix + _standalone(text, entry_point)
-    if _restates(text, entry_point):
-        return f"{closed(prefix)}\n{_standalone(text, entry_point)}"
-    return prefix + text[: _end_of_body(text, prefix)]
+    return _continued(text, prefix, entry_point)
 
 
-def is_complete(text: str, prefix: str = "", entry_point: str = "") -> bool:
+def is_complete(
+    text: str, prefix: str = "", entry_point: str = "", *, script: bool = False, continues: bool = True
+) -> bool:
     """Whether further text would be left out by `program_of`, so that generation may end here.
 
-    Only whole lines count: the last line may still grow.
+    Only whole lines count: the last line may still grow. Unless the text `continues` a prefix, it answers a request,
+    and only a block that ends, or what follows a whole program, is the end.
     """
     lines = text[: text.rfind("\n") + 1]
-    if not lines.strip() or _THOUGHT in lines or "<think>" in lines:
+    if not lines.strip() or "</think" in lines or "<think" in lines:
         return False
-    if _FENCE.search(lines):
-        return bool(prefix.strip() or entry_point) and _closed_block(lines, entry_point)
-    if opens_body(prefix):
+    if fences.fenced(lines):
+        return bool(prefix.strip() or entry_point or script) and _closed_block(lines, entry_point)
+    if script:
+        return False
+    if continues and opens_body(prefix):
         end = _end_of_body(lines, prefix)
-        return end < len(lines) and bool(lines[:end].strip()) and parses(prefix + lines[:end])
-    tree = _parsed(lines)
-    return tree is not None and _first_left_out(tree, entry_point) is not None
+        return end < len(lines) and _is_body(lines[:end], prefix)
+    return _stop(list(statements(lines)), entry_point) is not None
 
 
-def parses(source: str) -> bool:
-    """Whether this Python's grammar accepts the source. Never raises."""
-    return _parsed(source) is not None
+def reasoned(completion: str) -> tuple[str, str]:
+    """What comes before a last `</think>`, and the rest; a thought that never ends is all of it."""
+    opened, thought = _THINKING.match(completion), _THOUGHT.match(completion)
+    start = opened.end() if opened else 0
+    if thought:
+        return completion[start : completion.rindex("</think", 0, thought.end())], completion[thought.end() :]
+    return (completion[start:], "") if opened else ("", completion)
 
 
-def _parsed(source: str) -> ast.Module | None:
-    if len(source) > _LONGEST:
-        return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
-        return None
+# --- marks around the code -----------------------------------------------------------------------------
 
 
-def _lines(text: str) -> list[str]:
-    # str.splitlines also breaks at form feeds and Unicode separators, where Python's grammar does not.
-    return _LINE.findall(text)
-
-
-def opens_body(prefix: str) -> bool:
-    """Whether text after the prefix continues a function or class that the prefix leaves open."""
-    if not prefix.strip():
-        return False
-    tree = _parsed(prefix)
-    if tree is None:
-        return True
-    return bool(tree.body) and isinstance(tree.body[-1], (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-
-
-def closed(prefix: str) -> str:
-    """The prefix with a body for what it leaves open, where it needs one to parse."""
-    return prefix if parses(prefix) else prefix.rstrip() + " pass"
-
-
-def _restates(text: str, entry_point: str) -> bool:
-    """Whether the text is the whole function again instead of its body."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    return bool(entry_point) and first[:1] not in (" ", "\t") and _defines(text, entry_point)
-
-
-def _defines(text: str, entry_point: str) -> bool:
-    return re.search(rf"^(?:async[ \t]+)?def[ \t]+{re.escape(entry_point)}\b", text, re.MULTILINE) is not None
-
-
-# --- fences -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    code: str
-    closed: bool
+def _unwrapped(text: str, prefix: str, entry_point: str) -> str:
+    text = reasoned(text)[1]
+    mark = _END_MARK.search(text)
+    text = text[: mark.start()] if mark and text[: mark.start()].strip() else text
+    text = _unfenced(text, prefix, entry_point)
+    return _unprompted(text) if _PROMPTED.search(text) and not parses(prefix + text) else text
 
 
 def _unfenced(text: str, prefix: str, entry_point: str) -> str:
-    fences = list(_FENCE.finditer(text))
-    if not fences:
-        return text
-    before = text[: fences[0].start()]
-    if not fences[0][1] and _is_code(before, prefix):
+    before = fences.before_closing(text)
+    if before is not None and _is_code(before, prefix):
         return before
-    blocks = list(_blocks(text, fences))
-    named = [block for block in blocks if entry_point and _defines(block.code, entry_point)]
-    return (named or blocks)[0].code
+    found = fences.blocks(text)
+    block = fences.answer(found, entry_point)
+    return fences.with_helpers(block, found) if block else text
 
 
 def _is_code(text: str, prefix: str) -> bool:
     """Whether the text continues the prefix as code; a word of prose that happens to parse does not."""
-    tree = _parsed(prefix + text)
+    tree = parsed(prefix + text)
     if tree is None or not text.strip():
         return False
-    return opens_body(prefix) or any(isinstance(node, _KEPT) for node in tree.body)
-
-
-def _blocks(text: str, fences: list[re.Match[str]]) -> Iterator[_Block]:
-    for number in range(0, len(fences), 2):
-        start = fences[number].end() + 1
-        closed = number + 1 < len(fences)
-        yield _Block(text[start : fences[number + 1].start() if closed else len(text)], closed)
+    return opens_body(prefix) or any(isinstance(n, (*DEFINITIONS, *IMPORTS, *_ASSIGNMENTS)) for n in tree.body)
 
 
 def _closed_block(text: str, entry_point: str) -> bool:
-    blocks = _blocks(text, list(_FENCE.finditer(text)))
-    return any(block.closed and (not entry_point or _defines(block.code, entry_point)) for block in blocks)
+    whole = [block for block in fences.blocks(text) if block.closed and parses(block.code)]
+    return any(not entry_point or defines(block.code, entry_point) for block in whole)
+
+
+def _unprompted(text: str) -> str:
+    """The lines of an interactive session that were typed, without their prompts."""
+    lines = [line.lstrip(" \t") for line in lines_of(text)]
+    return "".join(line[4:] or "\n" for line in lines if line.startswith((">>> ", "... ")) or line.strip() == "...")
 
 
 # --- a body that continues a prefix ----------------------------------------------------------------
 
 
+def _continued(text: str, prefix: str, entry_point: str) -> str:
+    again = _stated_again(text, prefix, entry_point)
+    if again:
+        return f"{closed(prefix)}\n{_standalone(again, entry_point)}"
+    end = _end_of_body(text, prefix)
+    return prefix + (text if end < len(text) and not text[:end].strip() else text[:end])
+
+
+def _stated_again(text: str, prefix: str, entry_point: str) -> str:
+    """The text that states the whole function again instead of its body; empty where it does not."""
+    if not entry_point:
+        return ""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if first[:1] in (" ", "\t"):
+        outer = textwrap.dedent(text)
+        return outer if _only_defines(outer, entry_point) else ""
+    if not defines(text, entry_point):
+        return ""
+    return "" if _is_body(text[: _end_of_body(text, prefix)], prefix) else text
+
+
+def _only_defines(text: str, entry_point: str) -> bool:
+    body = list(statements(text))
+    return defines(text, entry_point) and bool(body) and all(isinstance(n, (*DEFINITIONS, *IMPORTS)) for n in body)
+
+
+def _is_body(text: str, prefix: str) -> bool:
+    """Whether the text gives the prefix a body of its own: more than blank lines and comments, and it parses."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return bool(lines) and parses(prefix + text)
+
+
 def _end_of_body(text: str, prefix: str) -> int:
     """Offset of the first line that leaves the function which the prefix opens; the length where none does."""
-    leaving = list(_leaving(text, prefix))[:_TRIES]
+    leaving = list(_leaving(text, prefix))[:_MARGINS]
     for offset in leaving:
         # Inside a bracket or a string a line may stand at the margin: there what comes before does not parse.
         if parses(prefix + text[:offset]):
@@ -167,7 +189,7 @@ def _leaving(text: str, prefix: str) -> Iterator[int]:
     openers = _OPENER.findall(prefix)
     margin = len(openers[-1].expandtabs()) if openers else 0
     offset = 0
-    for number, line in enumerate(_lines(text)):
+    for number, line in enumerate(lines_of(text)):
         code = line.lstrip()
         indent = len(line.expandtabs()) - len(line.lstrip(" \t").expandtabs())
         begins_line = number > 0 or prefix.endswith("\n")
@@ -181,38 +203,71 @@ def _leaving(text: str, prefix: str) -> Iterator[int]:
 
 def _standalone(text: str, entry_point: str) -> str:
     code = _longest_parsing(text, entry_point)
-    tree = _parsed(code)
-    if tree is None:
-        return code
-    cut = _first_left_out(tree, entry_point)
-    return code if cut is None else "".join(_lines(code)[: cut - 1])
+    body = list(statements(code))
+    stop = _stop(body, entry_point)
+    lines = lines_of(code)
+    last = len(lines) if stop is None else stop - 1
+    idle = _idle(body, entry_point)
+    left_out = _numbers(idle) - _numbers([node for node in body if node not in idle])
+    return "".join(line for number, line in enumerate(lines[:last], start=1) if number not in left_out)
 
 
-def _first_left_out(tree: ast.Module, entry_point: str) -> int | None:
-    """Line of the first statement after the entry point that no caller of it needs."""
+def _numbers(nodes: list[ast.stmt]) -> set[int]:
+    """The lines that statements take up."""
+    return {number for node in nodes for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)}
+
+
+def _stop(body: list[ast.stmt], entry_point: str) -> int | None:
+    """Line of the first statement after the entry point that ends the program."""
     defined = False
-    for node in tree.body:
-        if defined and not isinstance(node, _KEPT):
+    for node in body:
+        if defined and not isinstance(node, (*DEFINITIONS, *IMPORTS, *_ASSIGNMENTS)):
             return node.lineno
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            defined = defined or not entry_point or node.name == entry_point
+        defined = defined or _is_entry(node, entry_point)
     return None
 
 
+def _is_entry(node: ast.stmt, entry_point: str) -> bool:
+    if not entry_point:
+        return isinstance(node, DEFINITIONS)
+    return isinstance(node, (*DEFINITIONS, ast.Assign)) and entry_point in bound(node)
+
+
+def _idle(body: list[ast.stmt], entry_point: str) -> list[ast.stmt]:
+    """Words that happen to parse before the code, and assignments after the entry point that no function needs."""
+    start = next((i for i, node in enumerate(body) if isinstance(node, (*DEFINITIONS, *IMPORTS))), 0)
+    entry = next((i for i, node in enumerate(body) if _is_entry(node, entry_point)), len(body))
+    needed = {entry_point}.union(*(wanted(node) for node in body if isinstance(node, DEFINITIONS)))
+    words = [node for node in body[:start] if _is_word(node)]
+    after = [node for node in body[entry + 1 :] if isinstance(node, _ASSIGNMENTS) and not changed(node) & needed]
+    return words + after
+
+
+def _is_word(node: ast.stmt) -> bool:
+    """`Python`, `Solution`, `Answer: Python`: statements that can only be prose."""
+    if isinstance(node, ast.AnnAssign):
+        return node.value is None
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Name)
+
+
 def _longest_parsing(text: str, entry_point: str) -> str:
-    """The longest run of whole lines that parses and defines something; the text itself where there is none."""
+    """The longest run of whole lines that parses and answers; the text itself where there is none."""
     if parses(text):
         return text
-    starts = [0, *[found.start() for found in _CODE.finditer(text)][:1]]
-    for start in dict.fromkeys(starts):
-        code = text[start:]
-        margins = [found.start() for found in re.finditer(r"^\S", code, re.MULTILINE)]
-        for end in [len(code), *reversed(margins[-_TRIES:])]:
-            part = code[:end]
-            if _answers(part, entry_point) and parses(part):
-                return part
+    for name in dict.fromkeys((entry_point, "")):
+        found = (part for part in islice(_runs(text), _TRIES) if _answers(part, name) and parses(part))
+        if (part := next(found, None)) is not None:
+            return part
     return text
 
 
+def _runs(text: str) -> Iterator[str]:
+    """Runs of whole lines: from the start or a line that looks like code, the longest first."""
+    for start in dict.fromkeys([0, *[found.start() for found in _CODE.finditer(text)][:_STARTS]]):
+        code = text[start:]
+        margins = [found.start() for found in re.finditer(r"^\S", code, re.MULTILINE)][-_MARGINS:]
+        yield from (code[:end] for end in [len(code), *reversed(margins)])
+
+
 def _answers(text: str, entry_point: str) -> bool:
-    return _defines(text, entry_point) if entry_point else _CODE.search(text) is not None
+    return defines(text, entry_point) if entry_point else _CODE.search(text) is not None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hrmctl_sandbox import Limits, Outcome, Problem, Sample, SandboxUnavailable, judge
 
-from hrmctl import StageError
+from hrmctl import InputError, StageError
 
 _END = object()
 
@@ -27,7 +27,7 @@ class Bench:
     """A judge at work: `submit` programs, take outcomes as they come with `ready`, or the rest with `finish`.
 
     Use as a context manager: leaving it stops the judge. Raises StageError where programs cannot be
-    contained on this machine.
+    contained on this machine, and InputError where a package is not installed.
     """
 
     def __init__(
@@ -38,20 +38,25 @@ class Bench:
         workers: int,
         allow_unsafe: bool,
         allow_forgeable: bool,
+        packages: Sequence[str] = (),
     ):
         self._samples: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._cancelled = False
         self._ended = False
         self._idle = 0.0
-        self._outcomes_of = judge(
-            problems,
-            self._feed(),
-            limits=limits,
-            workers=workers,
-            allow_unsafe=allow_unsafe,
-            allow_forgeable=allow_forgeable,
-        )
+        try:
+            self._outcomes_of = judge(
+                problems,
+                self._feed(),
+                limits=limits,
+                workers=workers,
+                allow_unsafe=allow_unsafe,
+                allow_forgeable=allow_forgeable,
+                packages=packages,
+            )
+        except ValueError as error:
+            raise InputError(str(error)) from error
         self._thread = threading.Thread(target=self._work, name="hrmctl-eval-judge", daemon=True)
 
     def __enter__(self) -> Bench:

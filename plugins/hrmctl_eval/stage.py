@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hrmctl import Artifact, Context, InputError, Observation, Output, StageError, StageInputs, StageResult
+from hrmctl_eval.engines import Engine
 from hrmctl_eval.evaluate import Task, evaluate
-from hrmctl_eval.evidence import observations, perplexity_payload
+from hrmctl_eval.evidence import observations
+from hrmctl_eval.measurements import of_references
 from hrmctl_eval.params import EvalParams
 from hrmctl_eval.problems import read_problems
+from hrmctl_eval.prompts import prompting
 
 _REPORT_SECONDS = 0.25
 
@@ -23,22 +25,23 @@ def run(params: EvalParams, inputs: StageInputs, ctx: Context) -> StageResult:
     """Evaluate a model, or the references, on each task.
 
     Continues a killed attempt: finished completions and outcomes are read back from the scratch
-    folder, and as every sample has random numbers of its own the result is that of an undisturbed run. Raises
-    InputError where model and source do not fit, StageError for unusable problem sets, a model that
-    cannot generate, or a machine that cannot contain programs.
+    folder, and as every sample has random numbers of its own the result is that of an undisturbed run.
+    Raises InputError where model, source, strategy and exemplars do not fit, StageError for unusable
+    problem sets, a model that cannot generate, or a machine that cannot contain programs.
     """
     model: Artifact | None = inputs.get("model")
     _check(params, model, inputs.get("tasks", ()))
-    tasks = [_task(artifact, params.limit) for artifact in inputs["tasks"]]
-    load = _loader(params, model, ctx)
+    tasks = _tasks(params, inputs, model)
     report = _Reporter(tasks, params.samples, ctx)
+    folders = [ctx.scratch / f"task-{number}" for number in range(len(tasks))]
+    with Engine(params, model, ctx) as engine:
+        for task, folder in zip(tasks, folders, strict=True):
+            evaluate(task, params, ctx.threads, folder, engine, report)
     evidence: list[Observation] = []
-    for number, task in enumerate(tasks):
-        folder = ctx.scratch / f"task-{number}"
-        evaluate(task, params, ctx.seed, ctx.threads, folder, load, report)
+    for task, folder in zip(tasks, folders, strict=True):
         about = {"dataset": task.artifact} if model is None else {"model": model, "dataset": task.artifact}
-        measured = _perplexity(task, folder / "perplexity.json", load, ctx) if model and params.perplexity else None
-        evidence += observations(task, params, ctx.seed, about, measured)
+        scored = _scored(task, folder / "references.json", engine, ctx) if model and params.perplexity else {}
+        evidence += observations(task, params, ctx.seed, about, scored)
     report.last()
     return StageResult({"samples": _samples(tasks, model, ctx.scratch / "samples.jsonl")}, evidence)
 
@@ -54,22 +57,14 @@ def _check(params: EvalParams, model: Artifact | None, tasks: Sequence[Artifact]
         raise InputError("a problem set is given twice under tasks; give each once")
 
 
-def _task(artifact: Artifact, limit: int) -> Task:
-    problems = read_problems(artifact.path)
-    return Task(artifact, problems[: limit or None], len(problems))
-
-
-def _loader(params: EvalParams, model: Artifact | None, ctx: Context) -> Callable[[], Any]:
-    @cache
-    def load() -> Any:
-        import torch
-        from hrmctl_models.loading import load as load_model
-
-        assert model is not None, "references need no model"
-        torch.set_num_threads(ctx.threads)
-        return load_model(model.path, device=ctx.device, dtype=params.dtype)
-
-    return load
+def _tasks(params: EvalParams, inputs: StageInputs, model: Artifact | None) -> list[Task]:
+    every = [read_problems(artifact.path) for artifact in inputs["tasks"]]
+    problems = [found[: params.limit or None] for found in every]
+    prompts = prompting(params, model, inputs.get("exemplars"), problems)
+    return [
+        Task(artifact, some, len(found), prompts)
+        for artifact, found, some in zip(inputs["tasks"], every, problems, strict=True)
+    ]
 
 
 class _Reporter:
@@ -93,17 +88,17 @@ class _Reporter:
         self._spoke = time.monotonic()
 
 
-def _perplexity(task: Task, path: Path, load: Callable[[], Any], ctx: Context) -> Mapping[str, Any] | None:
-    """The measurement's payload, kept in `path` for a next attempt; None where no reference can be scored."""
+def _scored(task: Task, path: Path, engine: Engine, ctx: Context) -> Mapping[str, Any]:
+    """Payloads measured on the references, kept in `path` for a next attempt; none where no reference can be scored."""
     if path.is_file():
         kept: Mapping[str, Any] = json.loads(path.read_bytes())
         return kept
-    payload = perplexity_payload(load(), task)
-    if payload is None:
+    payloads = of_references(engine.loaded, task)
+    if not payloads:
         ctx.log.warning("%s: no reference fits the model's context, so perplexity is not measured", task.label)
-        return None
-    _write(path, [json.dumps(payload)])
-    return payload
+        return {}
+    _write(path, [json.dumps(payloads)])
+    return payloads
 
 
 def _samples(tasks: Sequence[Task], model: Artifact | None, path: Path) -> Output:
@@ -117,15 +112,19 @@ def _rows(task: Task) -> Iterator[dict[str, Any]]:
         answers = task.answers[problem.task_id]
         for index, answer in enumerate(answers.samples):
             verdict = task.verdicts[problem.task_id][index]
+            program = answers.program(problem, index)
             yield {
                 "task": task.artifact.label,
                 "task_id": problem.task_id,
                 "index": index,
-                "completion": answer.text,
-                "program": answers.program(problem, index),
+                "text": answer.text,
+                "completion": program.removeprefix(problem.prefix),
+                "solution": program,
+                "program": program,
                 "outcome": verdict.outcome,
                 "detail": verdict.detail,
                 "tokens": answer.tokens,
+                "seconds": answer.seconds,
                 "reason": answer.reason,
                 "mode": verdict.mode,
                 "forgeable": verdict.forgeable,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from hrmctl_models.loading import LoadedModel
+from transformers import PreTrainedTokenizerBase
 
 Reason = Literal["end", "stop", "length", "refused"]
 Complete = Callable[[int, str], bool]
@@ -22,11 +20,14 @@ class Completion:
     without the stop sequence and what follows it. `reason`: `end` (the model's end token), `stop` (a
     stop sequence, or the caller's `complete` was content), `length` (the token limit or the end of the
     context window), `refused` (the prompt alone fills the context window: nothing was generated).
+    `seconds` passed from the start of its prompt's computation to its end, in a batch with others; None where
+    the engine did not measure. Equality leaves them out.
     """
 
     text: str
     tokens: tuple[int, ...]
     reason: Reason
+    seconds: float | None = field(default=None, compare=False)
 
     @property
     def finished(self) -> bool:
@@ -34,10 +35,10 @@ class Completion:
         return self.reason in ("end", "stop")
 
 
-def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Every token id that ends a completion, by the generation configuration, the configuration or the tokenizer."""
+def end_tokens(*sources: Any) -> frozenset[int]:
+    """Every token id that ends a completion by any of a generation configuration, a configuration and a tokenizer."""
     found: set[int] = set()
-    for source in (getattr(model, "generation_config", None), model.config, tokenizer):
+    for source in sources:
         ids = getattr(source, "eos_token_id", None)
         found.update(ids if isinstance(ids, (list, tuple)) else [] if ids is None else [ids])
     return frozenset(found)
@@ -46,9 +47,15 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> fr
 class Endings:
     """Tells when a sample has ended, and its text."""
 
-    def __init__(self, loaded: LoadedModel, stop: tuple[str, ...], complete: Complete | None):
-        self.tokenizer = loaded.tokenizer
-        self.ends = end_tokens(loaded.model, loaded.tokenizer)
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        ends: frozenset[int],
+        stop: tuple[str, ...],
+        complete: Complete | None,
+    ):
+        self.tokenizer = tokenizer
+        self.ends = ends
         self.stop, self.complete = stop, complete
         self._watched = {text[-1] for text in self.stop} | ({"\n"} if self.complete else set())
         self._telling: dict[int, bool] = {}

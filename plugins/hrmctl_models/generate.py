@@ -8,17 +8,18 @@ rounding: a token whose draw falls within float rounding of a boundary may diffe
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hrmctl import InputError, StageError
 from hrmctl_models.decoding import Prefilled, decoder_for, rows_within
-from hrmctl_models.endings import Complete, Completion, Endings
+from hrmctl_models.endings import Complete, Completion, Endings, end_tokens
 from hrmctl_models.loading import LoadedModel
 from hrmctl_models.sampling import Sampling, choose, noise_of
 
@@ -106,14 +107,19 @@ def iter_generate(
     Raises InputError on parameters out of range and StageError where the model cannot generate: logits
     that are not finite, no cache, no memory, a prompt without tokens.
     """
+    check_limits(n, max_new_tokens, batch_size, stop)
+    settings = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
+    limits = _Limits(max_new_tokens, batch_size, tuple(stop), complete)
+    return _generate(loaded, prompts, n, settings, limits, both_ways, on_step)
+
+
+def check_limits(n: int, max_new_tokens: int, batch_size: int, stop: Sequence[str]) -> None:
+    """Raise InputError where these parameters of `iter_generate` are out of range."""
     for name, value, least in (("n", n, 1), ("max_new_tokens", max_new_tokens, 1), ("batch_size", batch_size, 0)):
         if value < least:
             raise InputError(f"{name} {value} is not at least {least}")
-    settings = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     if any(not text for text in stop):
         raise InputError("an empty stop sequence would end every sample; leave it out")
-    limits = _Limits(max_new_tokens, batch_size, tuple(stop), complete)
-    return _generate(loaded, prompts, n, settings, limits, both_ways, on_step)
 
 
 def _generate(
@@ -171,7 +177,12 @@ def reads_both_ways(loaded: LoadedModel) -> bool:
 
 def context_window(model: PreTrainedModel) -> int | None:
     """Greatest number of positions of the model, None where the configuration sets none."""
-    config = model.config.get_text_config(decoder=True)
+    return window_of(model.config)
+
+
+def window_of(config: PreTrainedConfig) -> int | None:
+    """`context_window` of a model of this configuration."""
+    config = config.get_text_config(decoder=True)
     return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
 
 
@@ -215,12 +226,14 @@ class _Engine:
         room = limits.batch_size or rows_within(loaded.model, longest // n + limits.max_new_tokens)
         self.capacity = min(room, n * len(fitting))
         self.decoder = decoder_for(loaded.model, longest, limits.max_new_tokens, both_ways=both_ways)
-        self.endings = Endings(loaded, limits.stop, limits.complete)
+        ends = end_tokens(getattr(loaded.model, "generation_config", None), loaded.model.config, loaded.tokenizer)
+        self.endings = Endings(loaded.tokenizer, ends, limits.stop, limits.complete)
         self.ready: deque[tuple[int, Prefilled]] = deque()
         self.admitted = 0
         self.rows: list[_Row] = []
         self.seen: torch.Tensor | None = None
         self.done: dict[int, dict[int, Completion]] = {}
+        self.started: dict[int, float] = {}
 
     def _budget(self, prompt: int) -> int:
         room = self.limits.max_new_tokens
@@ -263,6 +276,7 @@ class _Engine:
         wanted = max(1, -(-self.capacity // self.n))
         wanted = min(wanted, max(1, _PREFILL_TOKENS // len(self.prompts[self.queue[0]])), len(self.queue))
         indices = [self.queue.popleft() for _ in range(wanted)]
+        self.started |= dict.fromkeys(indices, time.monotonic())
         self.ready.extend(zip(indices, self.decoder.prefill([self.prompts[i] for i in indices]), strict=True))
 
     def _add_rows(self, index: int, count: int) -> None:
@@ -300,7 +314,7 @@ class _Engine:
             row.tokens.append(token)
             completion = self.endings.completion(row.prompt, self.prompts[row.prompt], row.tokens, row.budget)
             if completion is not None:
-                ended[place] = completion
+                ended[place] = replace(completion, seconds=time.monotonic() - self.started[row.prompt])
         return ended
 
     def _finish(self, ended: dict[int, Completion]) -> Iterator[tuple[int, list[Completion]]]:

@@ -33,6 +33,8 @@ class Perplexity:
     """`value` over `tokens` scored tokens of `texts` texts, whose total loss is `nats`.
 
     `skipped` texts could not be scored: longer than the context window, or without a token to score.
+    `correct` tokens were those of the greatest logit, given the true ones before them; in `exact` of the
+    scored sequences (texts, or windows of running text) all of them were.
     """
 
     value: float
@@ -40,6 +42,26 @@ class Perplexity:
     tokens: int
     texts: int
     skipped: int = 0
+    correct: int = 0
+    exact: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Sums over scored sequences: loss, tokens, tokens predicted, and sequences predicted wholly."""
+
+    nats: float = 0.0
+    tokens: int = 0
+    correct: int = 0
+    exact: int = 0
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(
+            self.nats + other.nats,
+            self.tokens + other.tokens,
+            self.correct + other.correct,
+            self.exact + other.exact,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +90,8 @@ def completion_perplexity(
         for head, tail in pairs
         if tail and len(head) + len(tail) <= window
     ]
-    nats, tokens = _score(loaded, fitting, batch_size, both_ways=reads_both_ways(loaded))
-    return _result(nats, tokens, len(fitting), len(pairs) - len(fitting))
+    sums = _score(loaded, fitting, batch_size, both_ways=reads_both_ways(loaded))
+    return _result(sums, len(fitting), len(pairs) - len(fitting))
 
 
 def perplexity(
@@ -97,9 +119,8 @@ def perplexity(
         raise InputError(f"stride {stride} is not between 1 and the window of {window} tokens")
     every = _token_lists(loaded, texts)
     scored = [part for ids in every for part in _windows(ids, window, stride)]
-    nats, tokens = _score(loaded, scored, batch_size, both_ways=False)
     skipped = sum(len(ids) < 2 for ids in every)
-    return _result(nats, tokens, len(every) - skipped, skipped)
+    return _result(_score(loaded, scored, batch_size, both_ways=False), len(every) - skipped, skipped)
 
 
 def _token_lists(loaded: LoadedModel, texts: str | Sequence[str] | Sequence[int]) -> list[list[int]]:
@@ -121,18 +142,16 @@ def _windows(ids: Sequence[int], window: int, stride: int) -> Iterator[_Scored]:
             return
 
 
-def _score(loaded: LoadedModel, sequences: list[_Scored], batch_size: int, *, both_ways: bool) -> tuple[float, int]:
-    """Total loss in nats and number of scored tokens."""
-    nats, tokens = 0.0, 0
+def _score(loaded: LoadedModel, sequences: list[_Scored], batch_size: int, *, both_ways: bool) -> _Sums:
+    sums = _Sums()
     training = loaded.model.training
     loaded.model.train(False)
     try:
         for batch in _batches(loaded, sequences, batch_size):
-            loss, count = _score_batch(loaded, batch, both_ways=both_ways)
-            nats, tokens = nats + loss, tokens + count
+            sums += _score_batch(loaded, batch, both_ways=both_ways)
     finally:
         loaded.model.train(training)
-    return nats, tokens
+    return sums
 
 
 def _batches(loaded: LoadedModel, sequences: list[_Scored], batch_size: int) -> Iterator[list[_Scored]]:
@@ -147,7 +166,7 @@ def _batches(loaded: LoadedModel, sequences: list[_Scored], batch_size: int) -> 
 
 
 @torch.inference_mode()
-def _score_batch(loaded: LoadedModel, batch: list[_Scored], *, both_ways: bool) -> tuple[float, int]:
+def _score_batch(loaded: LoadedModel, batch: list[_Scored], *, both_ways: bool) -> _Sums:
     longest = len(batch[0].ids)
     device = loaded.model.device
     # Padding on the right is out of sight of every real token, so a token of the text can serve.
@@ -161,13 +180,15 @@ def _score_batch(loaded: LoadedModel, batch: list[_Scored], *, both_ways: bool) 
         extra["token_type_ids"] = (places < torch.tensor([[s.prompt] for s in batch], device=device)).long()
     logits = loaded.model(input_ids=ids, use_cache=False, **extra).logits[:, :-1].float()
     losses = cross_entropy(logits.transpose(1, 2), targets, ignore_index=_UNSCORED, reduction="none")
-    return math.fsum(losses.flatten().tolist()), int((targets != _UNSCORED).sum())
+    scored, hits = targets != _UNSCORED, logits.argmax(-1) == targets
+    exact = (hits | ~scored).all(1) & scored.any(1)
+    return _Sums(math.fsum(losses.flatten().tolist()), int(scored.sum()), int(hits.sum()), int(exact.sum()))
 
 
-def _result(nats: float, tokens: int, texts: int, skipped: int) -> Perplexity:
-    if not tokens:
+def _result(sums: _Sums, texts: int, skipped: int) -> Perplexity:
+    if not sums.tokens:
         raise NothingToScore("perplexity has no token to score; the texts are empty or longer than the model's context")
-    mean = nats / tokens
+    mean = sums.nats / sums.tokens
     if not math.isfinite(mean) or mean > 700:
         raise StageError(f"perplexity is not a finite number (mean loss {mean} nats); the model's weights are broken")
-    return Perplexity(math.exp(mean), nats, tokens, texts, skipped)
+    return Perplexity(math.exp(mean), sums.nats, sums.tokens, texts, skipped, sums.correct, sums.exact)

@@ -47,14 +47,18 @@ class Sampling:
         return self.temperature == 0
 
 
+def sample_digest(seed: int, prompt: Sequence[int], sample: int) -> bytes:
+    """Thirty-two bytes that stand for one sample of a prompt (token ids) under a seed, and for no other."""
+    return hashlib.sha256(struct.pack(f"<qq{len(prompt)}q", seed, sample, *prompt)).digest()
+
+
 def noise_of(seed: int, prompt: Sequence[int], sample: int, steps: int) -> np.ndarray:
     """Uniform numbers in [0, 1), one a step, that depend on the seed, the prompt's tokens and the sample alone.
 
     Shape (steps,); fewer steps give a prefix of more. Counter-based (Philox, Salmon et al. 2011), so
     neither the size nor the order of batches can change them.
     """
-    digest = hashlib.sha256(struct.pack(f"<qq{len(prompt)}q", seed, sample, *prompt)).digest()
-    key = np.frombuffer(digest[:16], dtype=np.uint64)
+    key = np.frombuffer(sample_digest(seed, prompt, sample)[:16], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).random(steps)
 
 

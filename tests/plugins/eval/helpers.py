@@ -98,4 +98,4 @@ def rows_of(result: StageResult) -> list[dict[str, Any]]:
 
 def without_times(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same rows but for what a clock measured."""
-    return [{key: value for key, value in row.items() if key != "cpu_seconds"} for row in rows]
+    return [{key: value for key, value in row.items() if key not in ("cpu_seconds", "seconds")} for row in rows]

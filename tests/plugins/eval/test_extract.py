@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hrmctl_eval.extract import is_complete, opens_body, parses, program_of
+from hrmctl_eval.extract import is_complete, program_of
+from hrmctl_eval.source import opens_body, parses
 
 PREFIX = 'import math\n\n\ndef area(r):\n    """ Area of a circle.\n    >>> area(0)\n    0.0\n    """\n'
 BODY = "    return math.pi * r ** 2\n"
@@ -37,7 +38,7 @@ CONTINUED = {
     "a body that does not parse": ("    return (r\n\nprint(1)\n", "    return (r\n\n"),
     "a fence in a docstring": ('    """\n```\narea(1)\n```\n    """\n' + BODY,) * 2,
     "nothing": ("", ""),
-    "only prose": ("I cannot do that.\n", ""),
+    "only prose": ("I cannot do that.\n",) * 2,
 }  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def test_a_model_that_knows_the_answers_passes(tmp_path: Path) -> None:
     result, _ = evaluate(tmp_path, EvalParams(temperature=0, max_new_tokens=24), TAUGHT)
     payload = observed(result)["samples"].payload
     assert [problem["c"] for problem in payload["problems"]] == [1] * len(TAUGHT)
-    assert [row["completion"] for row in rows_of(result)] == [problem["completion"] for problem in TAUGHT]
+    assert [row["text"] for row in rows_of(result)] == [problem["completion"] for problem in TAUGHT]
     assert observed(result)["perplexity"].payload["value"] == pytest.approx(1, abs=0.1)
 
 
@@ -62,16 +62,18 @@ def test_the_evidence_adds_up(sampled: tuple[StageResult, RecordingContext]) -> 
         own = [row for row in rows if row["task_id"] == problem["id"]]
         assert [row["index"] for row in own] == [0, 1, 2, 3]
         assert [row["outcome"] for row in own] == problem["outcomes"]
-        assert [hashlib.sha256(row["completion"].encode()).hexdigest() for row in own] == problem["completions"]
+        assert [hashlib.sha256(row["text"].encode()).hexdigest() for row in own] == problem["completions"]
         assert sum(row["outcome"] == "passed" for row in own) == problem["c"]
     assert {row["mode"] for row in rows} == {payload["mode"]}
     assert found["tokens_generated"].payload["value"] == sum(row["tokens"] for row in rows)
     assert found["tokens_generated"].payload["n"] == found["syntax_rate"].payload["n"] == len(rows)
     assert found["generate_seconds"].payload["value"] > 0
     assert found["judge_seconds"].payload["value"] > 0
-    assert found["perplexity"].payload["n"] == len(PROBLEMS)
+    assert found["perplexity"].payload["n"] == found["exact_accuracy"].payload["n"] == len(PROBLEMS)
+    assert len(TAUGHT) / len(PROBLEMS) <= found["exact_accuracy"].payload["value"] < 1
+    assert found["exact_accuracy"].payload["value"] < found["token_accuracy"].payload["value"] < 1
     example = found["example"].payload
-    assert (example["prompt"], example["completion"]) == (PROBLEMS[0]["prompt"], rows[0]["completion"])
+    assert (example["prompt"], example["completion"]) == (PROBLEMS[0]["prompt"], rows[0]["text"])
     assert example["parts"]["outcome"] == rows[0]["outcome"]
     assert result.artifacts["samples"].label == "hrm-tiny/tiny@test"
 
@@ -81,7 +83,7 @@ def test_outcomes_are_those_of_a_plain_interpreter(sampled: tuple[StageResult, R
     rows = rows_of(sampled[0])
     for row in rows:
         try:
-            exec("\n".join([row["program"], *tests[row["task_id"]]]), {})
+            exec("\n".join([row["solution"], *tests[row["task_id"]]]), {})
             passed = True
         except Exception:
             passed = False
@@ -98,7 +100,7 @@ def test_syntax_rate_is_the_share_of_programs_that_compile_reads(sampled: tuple[
         return True
 
     rows = rows_of(sampled[0])
-    share = sum(reads(row["program"]) for row in rows) / len(rows)
+    share = sum(reads(row["solution"]) for row in rows) / len(rows)
     assert observed(sampled[0])["syntax_rate"].payload["value"] == pytest.approx(share)
     assert 0 < share < 1
 
@@ -200,7 +202,8 @@ def test_references_are_judged_as_they_are(tmp_path: Path) -> None:
     assert outcomes.pop("tiny/broken") == "syntax"
     assert outcomes.pop("tiny/wrong") == "wrong_answer"
     assert set(outcomes.values()) == {"passed"}
-    assert set(found) == {"samples", "example", "syntax_rate", "judge_seconds"}
+    judged = {"syntax_rate", "compile_rate", "tiered_accuracy", "judge_seconds"}
+    assert set(found) == {"samples", "example", *judged}
     assert all(set(observation.about) == {"dataset"} for observation in result.evidence)
     assert "temperature" not in found["samples"].payload
     assert all(fault(o.type, o.payload) == "" for o in result.evidence)
@@ -289,15 +292,14 @@ def test_inputs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (b"{", "not a JSON object"),
-        (b"\xff{}", "not a JSON object"),
+        (b"{", "not JSON"),
+        (b"\xff{}", "not UTF-8"),
         (b"[]", "not a JSON object"),
-        (b"{}", "'task_id' is missing"),
-        (json.dumps({**PROBLEMS[0], "prompt": ""}).encode(), "'prompt' is missing or empty"),
+        (b"{}", "no field 'task_id'"),
         (json.dumps({**PROBLEMS[0], "prefix": 3}).encode(), "'prefix' is not text"),
         (json.dumps({**PROBLEMS[0], "tests": []}).encode(), "'tests' is not a list of at least one"),
         (json.dumps({**PROBLEMS[0], "tests": [1]}).encode(), "'tests' is not a list"),
-        (json.dumps(PROBLEMS[3]).encode(), "occurs twice"),
+        (json.dumps(PROBLEMS[3]).encode(), "repeats line 1"),
     ],
 )
 def test_unusable_rows_are_named_by_file_and_line(line: bytes, said: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hrmctl_models.loading import LoadedModel
 from hrmctl_models.perplexity import NothingToScore, completion_perplexity, perplexity
 
 from hrmctl import InputError, StageError
-from tests.plugins.generate.helpers import FAMILIES, PROMPTS, of_config, tiny, tokenizer
+from tests.plugins.generate.helpers import FAMILIES, PROMPTS, greedy_of_transformers, of_config, tiny, tokenizer
 
 COMPLETIONS = [f"    x = {i}\n" * (1 + i % 3) + "    return x\n" for i in range(len(PROMPTS))]
 
@@ -35,6 +35,24 @@ def test_completions_given_prompts(family: str) -> None:
     found = completion_perplexity(loaded, PROMPTS, COMPLETIONS, batch_size=5)
     assert found.value == pytest.approx(math.exp(nats / tokens), rel=1e-4)
     assert (found.tokens, found.texts, found.skipped) == (tokens, len(PROMPTS), 0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tokens_predicted_right(family: str) -> None:
+    """The token of the greatest logit against the reference's, one pair at a time; some are the model's own words."""
+    loaded = tiny(family)
+    greedy = [loaded.tokenizer.decode(greedy_of_transformers(loaded, prompt, 3)[:3]) for prompt in PROMPTS[:6]]
+    completions = [*greedy, *COMPLETIONS[6:]]
+    correct, exact, tokens = 0, 0, 0
+    for prompt, completion in zip(PROMPTS, completions, strict=True):
+        head, tail = encode_pair(loaded.tokenizer, prompt, completion)
+        with torch.no_grad():
+            logits = loaded.model(input_ids=torch.tensor([head + tail])).logits[0]
+        hits = [int(logits[len(head) + i - 1].argmax()) == token for i, token in enumerate(tail)]
+        correct, exact, tokens = correct + sum(hits), exact + all(hits), tokens + len(hits)
+    found = completion_perplexity(loaded, PROMPTS, completions, batch_size=5)
+    assert (found.correct, found.exact, found.tokens) == (correct, exact, tokens)
+    assert 0 < found.correct < found.tokens, "nothing is told apart"
 
 
 @pytest.mark.parametrize(("window", "stride"), [(32, 32), (32, 16), (20, 7), (8, 1)])

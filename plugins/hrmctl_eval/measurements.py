@@ -1,0 +1,111 @@
+"""What is measured on a task: from its samples, and from its references under the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median, quantiles
+from typing import Any
+
+from hrmctl_sandbox import ErrorClass
+
+from hrmctl_eval.answers import Answer
+from hrmctl_eval.evaluate import Task, Verdict
+from hrmctl_eval.params import EvalParams
+from hrmctl_eval.reasoning import parts_of
+
+Payloads = dict[str, dict[str, Any]]
+TIERS = 4
+_NOT_COMPILED = {ErrorClass.SYNTAX.value, ErrorClass.COMPILE.value, ErrorClass.REFUSED.value}
+
+
+def of_samples(task: Task, params: EvalParams) -> Payloads:
+    """Measurements of a task that is wholly judged; n counts samples."""
+    verdicts = task.all_verdicts
+    n = len(verdicts)
+    judged = {
+        "syntax_rate": _measurement(sum(v.parses for v in verdicts) / n, "share", n),
+        "compile_rate": _measurement(sum(map(compiles, verdicts)) / n, "share", n),
+        "tiered_accuracy": _measurement(sum(map(tier, verdicts)) / (TIERS * n), "score", n),
+        "judge_seconds": _measurement(sum(v.seconds for v in verdicts), "s", n),
+    }
+    return judged if params.source == "references" else judged | _generated(task, params) | _reasoning(task)
+
+
+def compiles(verdict: Verdict) -> bool:
+    """Whether Python compiled the program, in the sandbox; a sample that was refused was never compiled."""
+    return verdict.outcome not in _NOT_COMPILED
+
+
+def tier(verdict: Verdict) -> int:
+    """How far a program came: 0 does not parse, 1 parses, 2 compiles, 3 its tests run to a wrong answer, 4 passes."""
+    if verdict.passed:
+        return 4
+    if verdict.outcome == ErrorClass.WRONG_ANSWER.value:
+        return 3
+    return 2 if compiles(verdict) else int(verdict.parses)
+
+
+def _generated(task: Task, params: EvalParams) -> Payloads:
+    # Greedy samples of a problem are one generation, handed out n times.
+    own = slice(None) if params.temperature else slice(1)
+    made = [sample for found in task.answers.values() for sample in found.samples[own]]
+    judged = len(task.all_verdicts)
+    return {
+        "tokens_generated": _measurement(sum(sample.tokens for sample in made), "tokens", judged),
+        "generate_seconds": _measurement(sum(found.seconds for found in task.answers.values()), "s", judged),
+        **_spread("tokens", "tokens", [sample.tokens for sample in made if not sample.refused]),
+        **_spread("latency", "s", _latencies(made)),
+    }
+
+
+def _latencies(made: Sequence[Answer]) -> list[float]:
+    return [sample.seconds for sample in made if sample.seconds is not None]
+
+
+def _spread(name: str, unit: str, values: Sequence[float]) -> Payloads:
+    """Median and 95th percentile, interpolated between the nearest values; nothing where there are none."""
+    if not values:
+        return {}
+    high = quantiles(values, n=20, method="inclusive")[-1] if len(values) > 1 else values[0]
+    return {
+        f"{name}_median": _measurement(median(values), unit, len(values)),
+        f"{name}_p95": _measurement(high, unit, len(values)),
+    }
+
+
+def _reasoning(task: Task) -> Payloads:
+    if task.prompting.strategy != "chain-of-thought":
+        return {}
+    first = [
+        parts_of(sample.text, task.answers[problem.task_id].code(problem, index)).first
+        for problem in task.problems
+        for index, sample in enumerate(task.answers[problem.task_id].samples)
+    ]
+    return {"reasoning_first_rate": _measurement(sum(first) / len(first), "share", len(first))}
+
+
+def of_references(loaded: Any, task: Task) -> Payloads:
+    """How the model predicts the reference completions given the problems' own prompts, whatever the strategy.
+
+    Perplexity and exact accuracy (n: problems scored) and token accuracy (n: tokens); the token that is
+    predicted is that of the greatest logit. Empty where no reference fits the model's context. Raises
+    StageError where the perplexity is not finite.
+    """
+    from hrmctl_models.perplexity import NothingToScore, completion_perplexity
+
+    try:
+        found = completion_perplexity(loaded, [p.prompt for p in task.problems], [p.completion for p in task.problems])
+    except NothingToScore:
+        return {}
+    context = {"tokens": found.tokens, "skipped": found.skipped}
+    return {
+        "perplexity": _measurement(found.value, "perplexity", found.texts, **context),
+        "token_accuracy": _measurement(found.correct / found.tokens, "share", found.tokens, skipped=found.skipped),
+        "exact_accuracy": _measurement(found.exact / found.texts, "share", found.texts, **context),
+    }
+
+
+def _measurement(value: float, unit: str, n: int, **context: Any) -> dict[str, Any]:
+    assert math.isfinite(value), f"{value} {unit} is not finite"
+    return {"value": value, "unit": unit, "n": n, **({"context": context} if context else {})}
