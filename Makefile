@@ -7,7 +7,7 @@ TORCH = torch==2.13.0
 TESTS ?= tests
 READY = $(VENV)/.ready
 
-.PHONY: quickstart venv lock test test-slow lint format check-contracts bench docs clean
+.PHONY: bench-sandbox quickstart venv lock test test-slow lint format check-contracts bench bench-generate bench-evaluate docs clean
 
 quickstart: $(READY)
 	$(BIN)/hrmctl pipeline recipes/quickstart.yaml --store $(STORE)
@@ -54,6 +54,18 @@ check-contracts: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
+
+# Against transformers' own generation; MBPP's prompts where HRMCTL_TEST_DATA names the folder of mbpp.jsonl.
+bench-generate: $(READY)
+	$(BIN)/python benchmarks/generate.py $(ARGS)
+
+# 500 MBPP problems x 10 samples end to end; make bench-evaluate ARGS='--limit 50' for less.
+bench-evaluate: $(READY)
+	$(BIN)/python benchmarks/evaluate.py $(ARGS)
+
+# Against other harnesses, each in an environment of its own under .bench; see benchmarks/README.md.
+bench-sandbox: $(READY)
+	$(BIN)/python benchmarks/sandbox.py $(ARGS)
 
 docs: $(READY)
 	$(BIN)/python -m hrmctl.reference docs/reference.md docs/schema
