@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from importlib.util import find_spec
 
 # A sandboxed process has one thread.
@@ -31,6 +30,9 @@ def locate(names: Sequence[str]) -> Packages:
     """Find packages by import name; a standard module has no paths. Raises ValueError for what is not installed."""
     if not names:
         return NONE
+    # Every judge process imports this module, and reading metadata takes longer to import than the rest of it.
+    from importlib.metadata import packages_distributions
+
     owners = packages_distributions()
     paths: set[str] = set()
     for name in names:
@@ -68,6 +70,8 @@ def _own_paths(name: str, spec: ModuleSpec) -> set[str]:
 
 def _distributed(name: str, roots: set[str]) -> set[str]:
     """What lies beside a package in its distribution: its `.libs`, its metadata, its other packages."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
         found = distribution(name)
     except PackageNotFoundError:
