@@ -350,6 +350,13 @@ def test_a_history_drops_the_steps_that_an_attempt_repeats(tmp_path: Path) -> No
     ]
 
 
+def test_a_history_whose_only_row_was_torn_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "progress.jsonl"
+    path.write_text('{"done": 1, "me')
+    History(path).add({"done": 1})
+    assert History(path).earlier == [{"done": 1}]
+
+
 def test_a_torn_last_row_is_cut_off(tmp_path: Path) -> None:
     record = Record(tmp_path / "run")
     record.metrics("a", 1, 2, {"x": 1.0}, now())

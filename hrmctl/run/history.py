@@ -21,7 +21,8 @@ class History:
         self._path = path
         self.earlier: list[dict[str, Any]] = whole_rows(path)
         self._continued = bool(self.earlier)
-        if self._continued:
+        if path.exists():
+            # A row that a kill left half written would spoil the one after it.
             self._rewrite(self.earlier)
 
     def add(self, row: Mapping[str, Any]) -> None:

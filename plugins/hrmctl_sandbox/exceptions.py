@@ -57,4 +57,4 @@ def _instance(kind: type, arguments: list[Any]) -> BaseException:
 
 def _has_its_positions(error: UnicodeEncodeError | UnicodeTranslateError) -> bool:
     start, end = error.args[-3:-1]
-    return 0 <= start <= end <= len(error.object)
+    return bool(0 <= start <= end <= len(error.object))

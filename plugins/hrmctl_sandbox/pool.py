@@ -85,6 +85,7 @@ class _Desk:
     _waiting: dict[Key, list[Sample]] = field(default_factory=dict)
     _graded: dict[Key, tuple[Grade, str]] = field(default_factory=dict)
     _warned: bool = False
+    _false_starts: int = 0
 
     @property
     def busy(self) -> bool:
@@ -136,8 +137,14 @@ class _Desk:
                 yield from self._finish(*finished, remote.mode)
 
     def _bury(self, remote: Remote, death: RemoteDied) -> tuple[Key, Grade] | None:
-        """Replace a judge process; its current program is graded if it is to blame, else tried once more."""
+        """Replace a judge process; its current program is graded if it is to blame, else tried once more.
+
+        Raises SandboxUnavailable where two processes in a row ended while they were starting.
+        """
         remote.close()
+        self._false_starts = self._false_starts + 1 if death.starting else 0
+        if self._false_starts > 1:
+            raise SandboxUnavailable(str(death))
         tasks = list(remote.tasks)
         fresh = Remote(self.options)
         self._remotes[self._remotes.index(remote)] = fresh
@@ -145,7 +152,7 @@ class _Desk:
         blamed = tasks[0] if tasks and (death.grade is not None or tasks[0].retried) else None
         for task in tasks:
             if task is not blamed:
-                task.retried = task.retried or task is tasks[0]
+                task.retried = task.retried or (task is tasks[0] and not death.starting)
                 fresh.submit(task)
         if blamed is None:
             return None

@@ -180,7 +180,8 @@ def _asserts(trees: list[ast.Module]) -> bool:
     reached: list[ast.stmt] = [item for item in statements if not isinstance(item, ast.FunctionDef)]
     while reached:
         for node in ast.walk(reached.pop()):
-            if isinstance(node, (ast.Assert, ast.Raise)) or _name_of(node).startswith("assert"):
+            called = _name_of(node.func) if isinstance(node, ast.Call) else ""
+            if isinstance(node, (ast.Assert, ast.Raise)) or called.startswith("assert"):
                 return True
             if _name_of(node) in functions:
                 reached.append(functions.pop(_name_of(node)))

@@ -34,11 +34,12 @@ _MOST_KNOWN_BYTES = 512 << 20
 
 
 class RemoteDied(RuntimeError):
-    """The judge process is gone. `grade` is set where its current program is to blame."""
+    """The judge process is gone. `grade` is set where its program is to blame, `starting` where it never ran."""
 
-    def __init__(self, grade: Grade | None) -> None:
-        super().__init__("a judge process died")
+    def __init__(self, grade: Grade | None, starting: bool = False) -> None:
+        super().__init__("the judge process ended while it was starting" if starting else "a judge process died")
         self.grade = grade
+        self.starting = starting
 
 
 @dataclass
@@ -161,7 +162,7 @@ class Remote:
         try:
             message = wire.read(self._socket.fileno())
         except wire.Closed:
-            raise RemoteDied(self._blame()) from None
+            raise RemoteDied(self._blame(), starting=self.known_isolation is None) from None
         if "failed" in message:
             raise SandboxUnavailable(message["failed"])
         if "isolation" in message:
@@ -184,8 +185,6 @@ class Remote:
         self._process.wait()
         if self._process.returncode == -signal.SIGPROF:
             return Grade(ErrorClass.TIMEOUT, "the tests ran out of time on the program's answers", 0.0, 0.0)
-        if self.known_isolation is None:
-            raise SandboxUnavailable("the judge process ended while it was starting")
         return None
 
     def isolation(self) -> Isolation:

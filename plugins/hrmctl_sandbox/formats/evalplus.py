@@ -104,7 +104,8 @@ def _test(name: str, entry_point: str, inputs: list[list[Any]], expected: list[A
         f"_{name}_expected = {wanted}\n"
         f"_compare = {compare}\n"
         f"for _number, (_arguments, _expected) in enumerate(zip(_{name}, _{name}_expected, strict=True)):\n"
-        f"    _output = {entry_point}(*_arguments)\n"
+        # A copy: the rule looks at the arguments too, and a program may change what it is given.
+        f"    _output = {entry_point}(*__import__('copy').deepcopy(_arguments))\n"
         f'    assert _compare(_arguments, _output, _expected), f"{name} {{_number}}"\n'
     )
 

@@ -19,12 +19,14 @@ MBPP_RULES: Mapping[str, str] = {
         ),
         "same members",
     ),
-    "are_equivalent": "anything",
     "sum_div": "or zero",
     "surface_Area": "or pyramid",
     "digit_distance_nums": "or digits",
 }
-"""Rule by entry point; every other output is compared as it is."""
+"""Rule by entry point; every other output is compared as it is.
+
+evalplus lets any output of `are_equivalent` (Mbpp/164) pass. A check that cannot fail is none, so it is compared here.
+"""
 
 SOURCE = '''
 class EvalPlus:
@@ -57,9 +59,6 @@ class EvalPlus:
 
     def same_members(self, arguments, output, expected, exact):
         return set(output) == set(expected)
-
-    def anything(self, arguments, output, expected, exact):
-        return True
 
     def or_zero(self, arguments, output, expected, exact):
         return exact or output == 0

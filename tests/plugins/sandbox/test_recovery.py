@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from hrmctl_sandbox import ErrorClass, Limits, Outcome, Problem, Sample, judge
+from hrmctl_sandbox import ErrorClass, Limits, Outcome, Problem, Sample, SandboxUnavailable, judge
 from hrmctl_sandbox.channel import Channel, Stop
 from hrmctl_sandbox.grading import grade
 from hrmctl_sandbox.preparation import prepare
+from hrmctl_sandbox.remote import Remote
 from hrmctl_sandbox.sandbox import Sandbox
 from hrmctl_sandbox.zygote import Zygote
 
@@ -108,6 +109,26 @@ def test_killed_judges_lose_no_sample() -> None:
     assert killed == 2
     assert sorted(outcome.index for outcome in found) == list(range(30))
     assert all(outcome.passed for outcome in found), found
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_judge_that_dies_while_it_starts_is_replaced_once(monkeypatch: pytest.MonkeyPatch, deaths: int) -> None:
+    start, started = Remote.__post_init__, 0
+
+    def killed_at_first(remote: Remote) -> None:
+        nonlocal started
+        start(remote)
+        started += 1
+        if started <= deaths:
+            os.kill(remote._process.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(Remote, "__post_init__", killed_at_first)
+    found = judge([PROBLEM], [Sample("p", number, good(number)) for number in range(3)], limits=LIMITS, workers=1)
+    if deaths == 1:
+        assert [outcome.passed for outcome in found] == [True] * 3
+    else:
+        with pytest.raises(SandboxUnavailable, match="ended while it was starting"):
+            list(found)
 
 
 def test_a_judge_that_always_dies_grades_its_program_killed() -> None:

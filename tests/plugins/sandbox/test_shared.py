@@ -106,6 +106,12 @@ PLAIN = [
 PROGRAM = "def g(x): return 0\ndef f(x): return x + 1\ndef bad():\n    assert False, 'mine'\n"
 
 
+def test_a_name_that_begins_with_assert_asserts_nothing() -> None:
+    task = Problem("name", ("asserted = 1\nf(asserted)",), shared=True)
+    (outcome,) = judge([task], [Sample("name", 0, "def f(x): return x")], workers=1, allow_forgeable=True)
+    assert outcome.error is ErrorClass.REFUSED
+
+
 def test_plain_tests_and_tests_that_prove_nothing() -> None:
     problems = [Problem(item.id, item.tests, item.entry_point, item.setup, shared=True) for item, _, _ in PLAIN]
     for (problem, error, detail), outcome in zip(PLAIN, outcomes(problems, [PROGRAM] * len(PLAIN)), strict=True):
