@@ -24,6 +24,7 @@ from hrmctl import (
     Observation,
     Output,
     OutputSpec,
+    Problem,
     StageError,
     StageInputs,
     StageResult,
@@ -36,7 +37,7 @@ from hrmctl.schema import doc
 
 Act = Literal[
     *("", "raise", "stage error", "input error", "exit", "kill", "orphan", "nan", "nan evidence"),
-    *("bad output", "bad metric", "nothing"),
+    *("bad output", "bad metric", "bad row", "nothing"),
 ]
 
 
@@ -90,6 +91,8 @@ def train(params: TrainParams, inputs: StageInputs, ctx: Context) -> StageResult
     state = ctx.scratch / "state.json"
     losses: list[float] = json.loads(state.read_text()) if state.exists() else []
     given = inputs["data"].path.read_text()
+    if params.act == "bad row":
+        raise StageError(Problem("no word", str(inputs["data"].path), 1, 3))
     for step in range(len(losses) + 1, params.steps + 1):
         if step == params.at and _wrong(params):
             _go_wrong(params.act)

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from hrmctl import __version__
+from hrmctl import Evidence, __version__
+from hrmctl.cli.common import measured
 from hrmctl.cli.progress import Bars, Lines
 from hrmctl.events import RunStarted, StageFinished, StageProgress, StageStarted
 from hrmctl.hookspecs import hookimpl
@@ -145,7 +146,24 @@ def test_a_pipeline_in_json_and_what_it_left(lab: Path) -> None:
     plain = command("runs", "list", cwd=lab).stdout.splitlines()
     assert plain[0].split() == ["run", "recipe", "status", "stages", "started"]
     assert plain[1].split()[:4] == [result["run"], "lab", "done", "2"]
-    assert "a      lab.train  done" in command("runs", "show", cwd=lab).stdout
+    shown = command("runs", "show", cwd=lab).stdout
+    assert "a      lab.train  done" in shown
+    assert [line.split() for line in shown.splitlines()[-2:]] == [
+        ["data", "length", "5", "characters", "lab@train"],
+        ["a", "loss", "4.33333", "nats", "lab-model"],
+    ]
+
+
+def test_samples_are_shown_by_how_they_ended() -> None:
+    problems = [{"n": 2, "c": 1, "outcomes": ["passed", "syntax"]}, {"n": 2, "c": 0, "outcomes": ["syntax", "timeout"]}]
+    evidence = Evidence("samples", "samples/v1", {"problems": problems}, None, "0" * 64)
+    assert measured(evidence) == "1 of 4 samples of 2 problems passed, 2 syntax, 1 timeout"
+
+
+def test_a_stage_names_its_inputs_as_people_do(lab: Path) -> None:
+    write_recipe(lab, CHAIN.replace('"}}', '", act: bad row}}'))
+    failed = hrmctl("pipeline", "lab.yaml", cwd=lab, check=4)
+    assert "a: FAILED: lab@train:1:3: no word" in failed.stderr
 
 
 def test_a_failed_pipeline_in_json(lab: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +37,24 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
     widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
     for row in [header, *rows]:
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def measured(evidence: Any) -> str:
+    """The value of a measurement, or how samples ended; empty for other evidence."""
+    payload = evidence.payload
+    if evidence.type == "measurement/v1":
+        return f"{payload['value']:.6g} {payload['unit']}"
+    if evidence.type != "samples/v1":
+        return ""
+    outcomes = Counter(outcome for problem in payload["problems"] for outcome in problem.get("outcomes", ()))
+    passed, total = (sum(problem[count] for problem in payload["problems"]) for count in ("c", "n"))
+    rest = "".join(f", {count} {name}" for name, count in outcomes.most_common() if name != "passed")
+    return f"{passed} of {total} samples of {len(payload['problems'])} problems passed{rest}"
+
+
+def whose(evidence: Any) -> str:
+    """The labels of what evidence is about."""
+    return " ".join(evidence.provenance.labels.values()) if evidence.provenance else ""
 
 
 def pick_run(store: Any, run: str | None) -> str:

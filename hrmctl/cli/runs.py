@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from hrmctl.cli.common import DEFAULT_STORE, JsonOption, RunArgument, StoreOption, pick_run, print_json, print_table
+from hrmctl.cli.common import (
+    DEFAULT_STORE,
+    JsonOption,
+    RunArgument,
+    StoreOption,
+    measured,
+    pick_run,
+    print_json,
+    print_table,
+    whose,
+)
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -52,8 +62,8 @@ def show(run: RunArgument = None, store: StoreOption = DEFAULT_STORE, as_json: J
     print_table(rows, ("stage", "uses", "status", "seed", "outputs"))
     print()
     evidence = [(name, opened.get_evidence(d)) for name, stage in lock["stages"].items() for d in stage["evidence"]]
-    measured = [(name, e.name, e.payload) for name, e in evidence if e.type == "measurement/v1"]
-    print_table([(s, n, f"{p['value']:.6g} {p['unit']}") for s, n, p in measured], ("stage", "measurement", "value"))
+    shown = [(name, e.name, measured(e), whose(e)) for name, e in evidence if measured(e)]
+    print_table(shown, ("stage", "measurement", "value", "of"))
     return 0
 
 

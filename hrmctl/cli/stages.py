@@ -9,13 +9,14 @@ import sys
 import tempfile
 import types
 import typing
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from hrmctl.cli.common import DEFAULT_STORE, JsonOption, StoreOption, print_json, say
+from hrmctl.cli.common import DEFAULT_STORE, JsonOption, StoreOption, measured, print_json, say, whose
 from hrmctl.errors import InputError, StoreError
 
 if TYPE_CHECKING:
@@ -196,9 +197,10 @@ def _show(store: Any, run: str, code: int, values: Mapping[str, Any]) -> int:
             }
         )
         return code
-    for item in evidence:
-        if item.type == "measurement/v1":
-            say(f"{item.name}: {item.payload['value']:.6g} {item.payload['unit']}")
+    names = Counter(item.name for item in evidence)
+    for item in (item for item in evidence if measured(item)):
+        of = f" ({whose(item)})" if names[item.name] > 1 else ""
+        say(f"{item.name}: {measured(item)}{of}")
     for name, path in outputs.items():
         print(f"{name}: {path}")
     return code

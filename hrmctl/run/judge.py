@@ -161,7 +161,10 @@ def report_from_ledger(store: Store, run: str) -> CheckReport:
     """The latest recorded check of `run`. Raises StoreError when there is none."""
     rows = [row for row in ledger.rows(store.ledger) if row["run"] == run]
     if not rows:
-        raise StoreError(f"run {run} was never checked; check it with: hrmctl check --run {run}")
+        raise StoreError(
+            f"run {run} was never checked: hrmctl check CONTRACTS --run {run} does; "
+            f"what it measured: hrmctl runs show {run}"
+        )
     return _report([row for row in rows if row["check"] == rows[-1]["check"]])
 
 

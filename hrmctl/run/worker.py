@@ -93,18 +93,27 @@ def main(call_path: str, descriptor: int, parent: int) -> int:
         send(channel, "cancelled")
     except BaseException as error:
         traceback.print_exc()
-        send(channel, "failed", **_describe(error))
+        send(channel, "failed", **_describe(error, call))
     return 0
 
 
-def _describe(error: BaseException) -> dict[str, Any]:
+def _describe(error: BaseException, call: StageCall) -> dict[str, Any]:
     if isinstance(error, HrmctlError):
-        return {"error": "; ".join(str(p) for p in error.problems), "exit_code": error.exit_code, "expected": True}
+        text = "; ".join(str(problem) for problem in error.problems)
+        return {"error": _as_labelled(text, call), "exit_code": error.exit_code, "expected": True}
     if isinstance(error, OSError) and error.errno in _FULL:
         text = f"{error.strerror}: {error.filename or 'the store'}; free space and run again, it resumes"
         return {"error": text, "exit_code": 2, "expected": True}
     lines = str(error).strip().splitlines()
     return {"error": f"{type(error).__name__}: {lines[0] if lines else ''}", "exit_code": 4, "expected": False}
+
+
+def _as_labelled(text: str, call: StageCall) -> str:
+    """The text with the labels of the inputs, which people know, in place of their paths in the store."""
+    store = Store(Path(call.store))
+    for given in (artifact for artifacts in call.inputs.values() for artifact in artifacts):
+        text = text.replace(str(store.object_path(given["digest"])), given["label"])
+    return text
 
 
 def _die_with(parent: int) -> None:
