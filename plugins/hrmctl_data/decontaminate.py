@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -47,9 +48,9 @@ class Screening:
 def run(params: DecontaminateParams, inputs: StageInputs, ctx: Context) -> StageResult:
     """Compare each document of `data` with every problem of `benchmarks`; keep those that hold nothing of them.
 
-    One pass in constant memory; deterministic. The output `data` is left out where no document is left. Raises
-    StageError with the line of each bad row, for a benchmark given twice, and with `action: fail` where
-    a document overlaps.
+    One pass in constant memory; deterministic. The output `data` is left out where no document is left, and is the
+    input itself where none may be dropped. Raises StageError with the line of each bad row, for a benchmark
+    given twice, and with `action: fail` where a document overlaps.
     """
     data: Artifact = inputs["data"]
     benchmarks = _benchmarks(inputs["benchmarks"])
@@ -65,6 +66,8 @@ def run(params: DecontaminateParams, inputs: StageInputs, ctx: Context) -> Stage
         raise StageError(*screening.first, *([f"{more} more documents overlap"] if more else []))
     if not screening.kept:
         del outputs["data"]
+    elif params.action != "drop":
+        shutil.copyfile(data.path, outputs["data"].path)
     return StageResult(outputs, _evidence(data, inputs["benchmarks"], benchmarks, index, screening))
 
 
@@ -99,7 +102,7 @@ def _screen(
         screening.first.append(_problem(document, screening.source, benchmarks, overlaps[0]))
     if not overlaps or screening.params.action != "drop":
         screening.kept += 1
-        clean.write(document.raw if document.raw.endswith(b"\n") else document.raw + b"\n")
+        clean.write(document.written)
 
 
 def _line(document: Document, number: int, benchmark: Benchmark, overlap: Overlap) -> bytes:

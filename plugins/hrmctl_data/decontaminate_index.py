@@ -10,7 +10,7 @@ from hrmctl_sandbox.formats import CodeTask
 
 from hrmctl_data.decontaminate_params import DecontaminateParams
 from hrmctl_data.documents import strings
-from hrmctl_data.ngrams import Table, code_tokens, words
+from hrmctl_data.ngrams import Table, code_tokens, unescaped, words
 
 Tokens = Callable[[str], list[str]]
 
@@ -66,7 +66,7 @@ class Index:
                 for name, tokens in _fields_of(task, self._tokens, params.n, min(least, params.n)):
                     self._fields.append(Field(number, place, task.task_id, name))
                     exact.append(tokens)
-                tokens = code_tokens(task.completion)
+                tokens = code_tokens(unescaped(task.completion))
                 if params.renamed and len(tokens) >= RENAMED_LEAST:
                     self._solutions.append(Field(number, place, task.task_id, "solution"))
                     solutions.append(tokens)
@@ -75,6 +75,7 @@ class Index:
 
     def find(self, text: str) -> list[Overlap]:
         """What a document holds of the benchmarks, in their order; what overlaps word for word is not told twice."""
+        text = unescaped(text)
         found = [
             Overlap(self._fields[match.field], "same", match.share, match.excerpt)
             for match in self._exact.find(self._tokens(text))
@@ -92,10 +93,10 @@ class Index:
 
 def _fields_of(task: CodeTask, tokens_of: Tokens, n: int, least: int) -> list[tuple[str, list[str]]]:
     """Request, solution and tests as tokens. One too short to say something is widened by what stands beside it."""
-    prompt, solution = tokens_of(task.prompt), tokens_of(task.completion)
+    prompt, solution = tokens_of(unescaped(task.prompt)), tokens_of(unescaped(task.completion))
     cases = [text for case in task.cases for text in (case.stdin, case.stdout)]
-    tests = tokens_of("\n".join((*task.tests, *cases)))[:MOST_TEST_TOKENS]
-    request = tokens_of(task.text) if task.text.strip() else prompt
+    tests = tokens_of(unescaped("\n".join((*task.tests, *cases))))[:MOST_TEST_TOKENS]
+    request = tokens_of(unescaped(task.text)) if task.text.strip() else prompt
     fields = {
         "request": _widened([], request, [*solution, *tests], n, least),
         "solution": _widened(prompt, solution, tests, n, least),

@@ -36,12 +36,20 @@ class BadDocument(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document: its first line (from 1), its bytes as they are in the file, and its row, or text without one."""
+    """One document: its first line (from 1), its bytes as they are in the file, and its row, or text without one.
+
+    The bytes of a paragraph end with the blank line after it, if there is one.
+    """
 
     line: int
     raw: bytes
     row: Mapping[str, Any] | None
     text: str
+
+    @property
+    def written(self) -> bytes:
+        """The bytes after which another document can follow."""
+        return self.raw if self.raw.endswith(b"\n") else self.raw + b"\n"
 
     @property
     def name(self) -> str:
@@ -157,7 +165,8 @@ class Reader:
         for line, raw, text in self._lines(stream):
             blank = not text.strip()
             if texts and (blank or len(texts) == PARAGRAPH_LINES):
-                yield Document(first, b"".join(raws), None, "".join(texts))
+                # The blank line keeps paragraphs apart where they are written; only one, for there is no end of them.
+                yield Document(first, b"".join([*raws, raw] if blank else raws), None, "".join(texts))
                 raws, texts = [], []
             if not blank:
                 first = first if texts else line

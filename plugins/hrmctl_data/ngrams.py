@@ -14,8 +14,24 @@ from hrmctl_data.documents import folded
 _WORD = re.compile(r"\w+")
 _CODE = re.compile(r"[^\W\d]\w*|\d[\w.]*|[^\w\s]")
 _COMMENT = re.compile(r"#[^\n]*")
+_ESCAPE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|([nrt]))?")
 _FIXED = {*keyword.kwlist, *(name for name in dir(builtins) if name[0] != "_")}
 _NAME = "$"
+
+
+def unescaped(text: str) -> str:
+    """A text and its escaped forms (JSON in JSON, notebooks, at any depth) made one: compare both sides by this.
+
+    Escapes of whitespace become whitespace, those of a code point become it, and every other backslash falls away.
+    """
+    return _ESCAPE.sub(_unescape, text) if "\\" in text else text
+
+
+def _unescape(match: re.Match[str]) -> str:
+    point, space = match.groups()
+    if point:
+        return chr(int(point, 16))
+    return "" if space is None else "\n" if space == "n" else " "
 
 
 def words(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
@@ -69,8 +70,8 @@ class Screening:
 def run(params: QualityParams, inputs: StageInputs, ctx: Context) -> StageResult:
     """Score each document of `data`, report every score, and keep those of at least `keep_above` points.
 
-    Deterministic. The output `data` is left out where nothing is kept. Raises StageError with the line of
-    each bad row.
+    Deterministic. The output `data` is left out where nothing is kept, and is the input itself without a limit.
+    Raises StageError with the line of each bad row.
     """
     data: Artifact = inputs["data"]
     label = f"{data.label}/filtered" if params.keep_above else data.label
@@ -92,7 +93,9 @@ def run(params: QualityParams, inputs: StageInputs, ctx: Context) -> StageResult
     evidence = _evidence(screening.every, screening.kinds, {"dataset": data})
     if not screening.kept.n:
         del outputs["data"]
-    elif params.keep_above:
+    elif not params.keep_above:
+        shutil.copyfile(data.path, outputs["data"].path)
+    else:
         evidence += _evidence(screening.kept, screening.kinds, {"dataset": outputs["data"]})
     return StageResult(outputs, evidence)
 
@@ -106,7 +109,7 @@ def _screen(document: Document, parts: Parts, screening: Screening, clean: Binar
     kept = found.value >= screening.params.keep_above
     if kept:
         screening.kept.add(found)
-        clean.write(document.raw if document.raw.endswith(b"\n") else document.raw + b"\n")
+        clean.write(document.written)
     row = {"line": document.line, "id": document.name, "kind": parts.kind, "score": found.value, "kept": kept}
     report.write(canonical({**row, "lost": found.lost}).encode() + b"\n")
 

@@ -163,14 +163,20 @@ def _chosen(params: EvalParams, exemplars: Artifact | None) -> Iterator[CodeTask
 
 
 def _check_apart(exemplars: Sequence[CodeTask], problems: Sequence[CodeTask]) -> None:
-    """Refuse to show a problem that is evaluated, under its own name or in its own words."""
-    names = {problem.task_id.casefold(): problem for problem in problems}
-    prompts = {problem.prompt.strip(): problem for problem in problems}
+    """Refuse to show a problem that is evaluated: by its name, its prompt or its reference, whatever the whitespace."""
+    known = {mark: problem for problem in problems for mark in _marks(problem)}
     for shown in exemplars:
-        same = names.get(shown.task_id.casefold()) or prompts.get(shown.prompt.strip())
+        same = next((known[mark] for mark in _marks(shown) if mark in known), None)
         if same is not None:
             found = f"{shown.task_id} is among the evaluated problems ({same.task_id})"
             raise InputError(f"the exemplar {found}; choose others")
+
+
+def _marks(task: CodeTask) -> list[tuple[str, str]]:
+    """What tells a problem from all others; an empty text tells nothing."""
+    texts = {"prompt": task.prompt, "completion": task.completion}
+    found = [("name", task.task_id.casefold())]
+    return found + [(name, mark) for name, text in texts.items() if (mark := " ".join(text.split()))]
 
 
 def _tokenizer(params: EvalParams, model: Artifact | None) -> Any:

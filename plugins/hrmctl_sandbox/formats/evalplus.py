@@ -73,7 +73,7 @@ def _inputs(entry: Mapping[str, Any], name: str, task_id: str) -> list[list[Any]
         raise BadRow(f"field '{name}' is not a list of lists of arguments")
     try:
         return [typed(task_id, arguments) for arguments in value]
-    except (TypeError, ValueError, AttributeError, IndexError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise BadRow(f"field '{name}' does not have the types of {task_id}: {error}") from None
 
 

@@ -15,6 +15,8 @@ from .task import BadRow, CodeTask
 
 Convert = Callable[[Mapping[str, Any]], CodeTask]
 SHOWN = 20
+# A packed file does not show its size: one of 3 MB may be a bomb of 3 GB.
+MOST_BYTES = 1 << 30
 _GZIP = b"\x1f\x8b"
 
 
@@ -84,10 +86,17 @@ def entries(path: Path) -> Iterator[tuple[int, Any]]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        raw = path.read_bytes()
-        raw = gzip.decompress(raw) if raw.startswith(_GZIP) else raw
+        with path.open("rb") as stream:
+            zipped = stream.read(len(_GZIP)) == _GZIP
+            stream.seek(0)
+            raw = gzip.GzipFile(fileobj=stream).read(MOST_BYTES + 1) if zipped else stream.read()
+    except FileNotFoundError as error:
+        raise BadFile(path.name, Fault("there is no such file")) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise BadFile(path.name, Fault(f"cannot be read: {error}", remedy="get the file again")) from error
+        why = getattr(error, "strerror", None) or error
+        raise BadFile(path.name, Fault(f"cannot be read: {why}", remedy="get the file again")) from error
+    if zipped and len(raw) > MOST_BYTES:
+        raise BadFile(path.name, Fault("unpacks to more than 1 GiB", remedy="unpack it, if it is what it should be"))
     return raw.removeprefix(b"\xef\xbb\xbf")
 
 

@@ -31,7 +31,7 @@ def literal(value: Any, depth: int = 0) -> str:
     if kind in (float, complex):
         return _number(value)
     if kind in _IMPORTED:
-        return f"__import__({kind.__module__!r}).{repr(value).removeprefix('datetime.')}"
+        return _imported(value)
     write: Callable[[list[str]], str] | None = _CONTAINERS.get(kind)
     if write is None:
         raise NotData(f"a {kind.__name__}")
@@ -46,11 +46,24 @@ def _number(value: float | complex) -> str:
     return repr(value) if math.isfinite(value) else f"float('{value}')"
 
 
+def _imported(value: Any) -> str:
+    """The value's `repr` with its module; a zone is written apart, for its own `repr` names a module too."""
+    zone = getattr(value, "tzinfo", None)
+    if zone is not None:
+        return f"{_imported(value.replace(tzinfo=None))}.replace(tzinfo={literal(zone)})"
+    if isinstance(value, datetime.timezone):
+        # The offset, and the name where it was given one.
+        given = ", ".join(map(literal, value.__getinitargs__()))  # type: ignore[attr-defined]
+        return f"__import__('datetime').timezone({given})"
+    return f"__import__({type(value).__module__!r}).{repr(value).removeprefix('datetime.')}"
+
+
 def _dict(items: list[str]) -> str:
     return f"{{{', '.join(items)}}}"
 
 
-_IMPORTED = (Decimal, Fraction, datetime.date, datetime.datetime, datetime.time, datetime.timedelta)
+_TIMES = (datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone)
+_IMPORTED = (Decimal, Fraction, *_TIMES)
 _CONTAINERS: dict[type, Callable[[list[str]], str]] = {
     list: lambda items: f"[{', '.join(items)}]",
     tuple: lambda items: f"({', '.join(items)}{',' * (len(items) == 1)})",

@@ -34,7 +34,8 @@ def livecodebench_task(entry: Mapping[str, Any]) -> CodeTask:
     cases = [*_cases(entry, "public_test_cases"), *_cases(entry, "private_test_cases")]
     if not cases:
         raise BadRow("has neither public nor private test cases")
-    kinds = {case.get("testtype") for case in cases}
+    # Texts, for a list or an object has no place in a set.
+    kinds = {json.dumps(case.get("testtype")) for case in cases}
     content, starter = text_of(entry, "question_content"), entry.get("starter_code") or ""
     if not isinstance(starter, str):
         raise BadRow("field 'starter_code' is not text")
@@ -46,12 +47,10 @@ def livecodebench_task(entry: Mapping[str, Any]) -> CodeTask:
         "source": "livecodebench",
         "meta": _meta(entry),
     }
-    if kinds == {"stdin"}:
+    if kinds == {'"stdin"'}:
         return checked_task(CodeTask(cases=cases_of(cases, "input", "output"), **common))
-    if kinds != {"functional"}:
-        raise BadRow(
-            f"testtype is {', '.join(sorted(map(repr, kinds)))}; every case is 'stdin' or every one 'functional'"
-        )
+    if kinds != {'"functional"'}:
+        raise BadRow(f'testtype is {", ".join(sorted(kinds))}; every case is "stdin" or every one "functional"')
     name = _function(entry)
     test = "\n".join(["solution = Solution()", *(_assertion(name, case) for case in cases), ""])
     return checked_task(CodeTask(entry_point=_CLASS, setup=_COMPARE, tests=(test,), **common))

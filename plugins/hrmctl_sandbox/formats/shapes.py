@@ -18,12 +18,13 @@ SHAPES = (
 )
 
 
-def read_tasks(path: Path, shape: str = "auto", fields: Mapping[str, str] | None = None) -> list[CodeTask]:
+def read_tasks(path: Path | str, shape: str = "auto", fields: Mapping[str, str] | None = None) -> list[CodeTask]:
     """The tasks of a published file of one of SHAPES, or of any file where `fields` maps a task's fields to its own.
 
     Raises BadFile with the line of every bad row, ValueError for an unknown shape, and SandboxUnavailable where the
     references of evalplus's own files cannot be run.
     """
+    path = Path(path)
     with References() as references:
         if fields:
             return read(path, partial(mapping.mapped_task, fields=fields))

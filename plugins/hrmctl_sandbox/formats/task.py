@@ -119,6 +119,14 @@ def checked_task(task: CodeTask) -> CodeTask:
         raise BadRow("field 'task_id' is empty")
     if not task.entry_point.isidentifier() and not (task.cases and not task.entry_point):
         raise BadRow(f"entry_point {task.entry_point!r} is not a name")
+    named = task.meta.get("packages", [])
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise BadRow("meta.packages is not a list of names")
+    try:
+        # It unparses the prefix, which takes more levels than parsing it.
+        _ = task.trusted
+    except RecursionError:
+        raise BadRow("field 'prefix' is nested too deep") from None
     for name, source in [("setup", task.setup), *(("tests", test) for test in task.tests)]:
         parsed(source, f"field '{name}'")
     return task

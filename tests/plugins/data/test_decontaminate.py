@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import re
@@ -52,11 +53,12 @@ INNOCENT = {
 
 
 def screen(
-    folder: Path, documents: list[Any] | str, *benchmarks: list[dict[str, Any]], **options: Any
+    folder: Path, documents: list[Any] | str | bytes, *benchmarks: list[dict[str, Any]], **options: Any
 ) -> tuple[StageResult, list[dict[str, Any]]]:
     """The result of the stage over documents (rows, or plain text) and the rows of its report."""
     data = folder / "data"
-    data.write_text(documents if isinstance(documents, str) else "".join(json.dumps(row) + "\n" for row in documents))
+    text = documents if isinstance(documents, str | bytes) else "".join(json.dumps(row) + "\n" for row in documents)
+    data.write_bytes(text if isinstance(text, bytes) else text.encode())
     given = []
     for number, rows in enumerate(benchmarks or ([PROBLEM, SHORT],)):
         path = folder / f"bench{number}"
@@ -97,6 +99,14 @@ LEAKS: dict[str, tuple[dict[str, Any], str, str]] = {
         "solution",
         "renamed",
     ),
+    "in JSON in JSON": ({"text": json.dumps({"messages": [SOLUTION]})}, "solution", "same"),
+    "in JSON in JSON in JSON": ({"text": json.dumps(json.dumps({"code": SOLUTION}))}, "solution", "same"),
+    "escaped, with other names": (
+        {"text": json.dumps(renamed(SOLUTION).replace(":\n", ':  # "go"\n'))},
+        "solution",
+        "renamed",
+    ),
+    "escaped for the web": ({"text": PROBLEM["text"].replace(" ", "\\u0020")}, "request", "same"),
     "a short problem": ({"text": "def add_one(x):\n    return x + 1\n"}, "solution", "same"),
 }
 
@@ -132,6 +142,29 @@ def test_what_is_no_leak_is_kept(tmp_path: Path) -> None:
         "n": 5,
         "context": {"ngram": 13, "granularity": "words", "threshold": 0.0, "count": 0},
     }
+
+
+ESCAPING = {
+    **PROBLEM,
+    "task_id": "bench/3",
+    "text": "Show a table.",
+    "prompt": '"""\nShow a table.\n"""\n',
+    "completion": "def table(rows):\n    lines = []\n    for row in rows:\n"
+    '        lines.append("\\t".join(row).replace("\\n", "\\\\n").replace(\'"\', "\\u00e9"))\n'
+    '    return "\\r\\n".join(lines)\n',
+    "entry_point": "table",
+    "tests": ["assert table([]) == ''"],
+}
+
+
+@pytest.mark.parametrize("escapes", [0, 1, 2])
+@pytest.mark.parametrize("options", [{}, {"granularity": "code", "n": 30}], ids=["words", "code"])
+def test_a_solution_that_holds_escapes_is_found_whole(tmp_path: Path, escapes: int, options: dict[str, Any]) -> None:
+    text = ESCAPING["completion"]
+    for _ in range(escapes):
+        text = json.dumps({"code": text})
+    _, report = screen(tmp_path, [{"text": text}], [ESCAPING], renamed=False, **options)
+    assert [(row["field"], row["share"]) for row in report if row["field"] == "solution"] == [("solution", 1.0)]
 
 
 def test_renaming_is_seen_through_only_where_it_is_asked_for(tmp_path: Path) -> None:
@@ -229,7 +262,25 @@ def test_bad_benchmarks(tmp_path: Path) -> None:
 def test_plain_text_is_screened_across_its_lines(tmp_path: Path) -> None:
     result, report = screen(tmp_path, f"A first paragraph.\n\n{SOLUTION}\nA last one.\n")
     assert {row["line"] for row in report} == {3}
-    assert result.artifacts["data"].path.read_text() == "A first paragraph.\nA last one.\n"
+    assert result.artifacts["data"].path.read_text() == "A first paragraph.\n\nA last one.\n"
+
+
+def test_what_is_kept_of_a_text_is_the_same_documents_again(tmp_path: Path) -> None:
+    text = f"A first one.\n\nA second one.\n \n\n{SOLUTION}\nA last one.\n"
+    first, _ = screen(tmp_path, text)
+    again, report = screen(tmp_path, first.artifacts["data"].path.read_text(), action="report")
+    assert report == []
+    assert (measured(first, "overlap_any")["n"], measured(again, "overlap_any")["n"]) == (4, 3)
+
+
+@pytest.mark.parametrize(
+    "wrap", [bytes, gzip.compress, lambda raw: b"\xef\xbb\xbf\n" + raw.rstrip()], ids=["plain", "gzip", "mark"]
+)
+@pytest.mark.parametrize("text", [f"One.\n\n\n{SOLUTION}\n\nTwo.\n\n", '{"text": "a"}\n\n{"text": "b"}\n'])
+def test_where_nothing_is_dropped_the_output_is_the_input(tmp_path: Path, text: str, wrap: Any) -> None:
+    result, _ = screen(tmp_path, wrap(text.encode()), action="report")
+    assert result.artifacts["data"].path.read_bytes() == (tmp_path / "data").read_bytes()
+    assert result.artifacts["data"].label == "mine@train"
 
 
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from hrmctl_data import documents
 from hrmctl_data.documents import Document, Format, Reader, strings
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hrmctl import Cancelled, StageError
 from hrmctl.testing import RecordingContext, make_artifact, make_context
@@ -58,6 +61,20 @@ def test_plain_text_is_paragraphs_or_lines(tmp_path: Path) -> None:
 def test_a_paragraph_is_cut_so_that_memory_stays_bounded(tmp_path: Path) -> None:
     found = read(tmp_path, "x\n" * 250)
     assert [(d.line, d.text.count("\n")) for d in found] == [(1, 100), (101, 100), (201, 50)]
+
+
+@given(
+    st.lists(st.sampled_from([b"word\n", b"more words\n", b"\n", b" \r\n"]), max_size=12), st.integers(1, 3), st.data()
+)
+def test_documents_that_are_left_are_read_again_as_they_were(
+    lines: list[bytes], longest: int, data: st.DataObject
+) -> None:
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "PARAGRAPH_LINES", longest)
+        found = read(Path(name), b"first\n" + b"".join(lines) + b"\nlast")
+        kept = [document for document in found if data.draw(st.booleans())]
+        again = read(Path(name), b"".join(document.written for document in kept)) if kept else []
+    assert [document.text for document in again] == [document.text.rstrip("\n") + "\n" for document in kept]
 
 
 def test_every_bad_row_is_reported_with_its_line(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import pytest
-from hrmctl_data.ngrams import Match, Table, code_tokens, is_name, same_but_for_names, words
+from hrmctl_data.ngrams import Match, Table, code_tokens, is_name, same_but_for_names, unescaped, words
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,3 +89,24 @@ def test_words_are_the_same_in_every_dress(text: str, tokens: list[str]) -> None
 
 def test_comments_and_space_are_no_code() -> None:
     assert code_tokens("x=1.5 # why\n\n  y  =  X") == ["x", "=", "1.5", "y", "=", "X"]
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("a\\nb\\tc\\r\\nd", "a\nb c \nd"),
+        ("a\\\\nb", "a\nb"),
+        ('say \\"a\\" \\\\"b', 'say "a" "b'),
+        ("caf\\u00e9 \\\\u0027x", "caf\u00e9 'x"),
+        (r"\d+\/\\s", "d+/s"),
+        ("no escape\n", "no escape\n"),
+    ],
+)
+def test_escapes_are_undone_however_deep(text: str, plain: str) -> None:
+    assert unescaped(text) == plain
+
+
+@given(st.text("ab\n\t\"'\\/n #\u00e9"))
+def test_a_text_and_its_escaped_form_are_one(text: str) -> None:
+    inner = json.dumps(text)[1:-1]
+    assert unescaped(inner).split() == unescaped(text).split()

@@ -245,6 +245,20 @@ def test_without_a_limit_everything_is_kept_as_it_is(tmp_path: Path) -> None:
     assert len(result.evidence) == 8
 
 
+def test_paragraphs_stay_apart(tmp_path: Path) -> None:
+    text = f"{PROSE}\n\nx\n\n\n{PROSE} Again.\n"
+    everything, report = read(tmp_path, [text])
+    assert everything.artifacts["data"].path.read_bytes() == (tmp_path / "data").read_bytes()
+    kept, _ = read(tmp_path, [text], keep_above=90)
+    assert len(report) == 3
+    assert kept.artifacts["data"].path.read_text() == f"{PROSE}\n\n{PROSE} Again.\n\n"
+
+
+def test_programs_that_differ_in_an_escape_are_no_duplicates(tmp_path: Path) -> None:
+    rows = [{"prompt": PROMPT, "completion": f'def f(x):\n    return "{mark}".join(x)\n'} for mark in (r"\n", r"\t")]
+    assert [row["lost"]["duplicate"] for row in read(tmp_path, rows)[1]] == [0, 0]
+
+
 def test_nothing_kept_is_no_data_set(tmp_path: Path) -> None:
     result, report = read(tmp_path, [{"text": "x"}], keep_above=100)
     assert result.artifacts.keys() == {"report"}

