@@ -7,7 +7,7 @@ TORCH = torch==2.13.0
 TESTS ?= tests
 READY = $(VENV)/.ready
 
-.PHONY: bench-sandbox quickstart venv lock test test-slow lint format check-contracts bench bench-generate bench-evaluate docs clean
+.PHONY: quickstart venv lock test test-slow lint format check-contracts bench bench-generate bench-evaluate bench-sandbox docs clean
 
 quickstart: $(READY)
 	$(BIN)/hrmctl pipeline recipes/quickstart.yaml --store $(STORE)
