@@ -102,9 +102,11 @@ def train(params: TrainParams, inputs: StageInputs, ctx: Context) -> StageResult
         if params.act == "bad metric":
             ctx.progress(step, params.steps, step=1.0)
         shown = float("nan") if params.act == "nan" and step == params.at else losses[-1]
-        ctx.progress(step, params.steps, loss=shown, rate=1)
-        if step % params.every == 0:
-            write_atomic(state, json.dumps(losses))
+        try:
+            ctx.progress(step, params.steps, loss=shown, rate=1)
+        finally:
+            if step % params.every == 0:
+                write_atomic(state, json.dumps(losses))
     folder = ctx.scratch / "model"
     folder.mkdir(exist_ok=True)
     (folder / "weights.json").write_text(json.dumps(losses))

@@ -233,9 +233,9 @@ def outcome(folder: Path, run: str) -> dict[str, Any]:
     return {name: {key: stage[key] for key in OUTCOME} for name, stage in lock["stages"].items()}
 
 
-def wait_for(path: Path, text: str) -> None:
+def wait_for(path: Path, text: str, times: int = 1) -> None:
     deadline = time.monotonic() + 30
-    while not (path.exists() and text in path.read_text()):
+    while not (path.exists() and path.read_text().count(text) >= times):
         assert time.monotonic() < deadline, f"{text!r} never came to {path}"
         time.sleep(0.02)
 
@@ -268,7 +268,8 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on(lab: Path) -> None:
     write_recipe(lab, SLOW.format(folder=lab))
     trace = lab / "trace"
     process = start(lab)
-    wait_for(trace, "\n4 ")
+    # Both trainings are past their first checkpoint, one of which is that of step 3.
+    wait_for(trace, "\n4 ", times=2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
