@@ -5,21 +5,22 @@ from __future__ import annotations
 import ast
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hrmctl_sandbox import Problem
 
-# Only the folder beside the repository is searched; the data is not shipped.
-_DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
+_BESIDE = Path(__file__).resolve().parents[3].parent / "shared" / "data"
+_DATA = Path(os.environ.get("HRMCTL_TEST_DATA", _BESIDE))
 
 
 def data_file(name: str) -> Path:
     """A benchmark's file; skips the test where it is not there."""
     path = _DATA / name
     if not path.is_file():
-        pytest.skip(f"benchmark data is not on this machine: {name}")
+        pytest.skip(f"no {name} in {_DATA}; set HRMCTL_TEST_DATA")
     return path
 
 
