@@ -173,6 +173,17 @@ def test_two_plugins_of_one_name_name_both_distributions(install: Install, tmp_p
     assert len(failed.stderr.splitlines()) == 1
 
 
+def test_a_command_that_covers_a_stage_names_both(install: Install) -> None:
+    install(GOOD.format(name="greet.all"))
+    command = (
+        "from hrmctl import CommandSpec, hookimpl\n@hookimpl\ndef hrmctl_commands():\n"
+        "    return [CommandSpec('greet', 'b', 'c:d')]"
+    )
+    install(command, name="another", distribution="other-plugin")
+    with pytest.raises(InputError, match="'greet' is both a stage and a command of plugins: acme and another"):
+        catalog()
+
+
 def test_two_plugins_that_provide_one_stage_name_both(install: Install) -> None:
     install(GOOD.format(name="same.stage"))
     install(GOOD.format(name="same.stage"), name="another", distribution="other-plugin")

@@ -274,7 +274,7 @@ def test_types_that_json_has_not(task_id: str, arguments: list[Any], wanted: lis
         ({"atol": "0"}, "'atol' is not a number"),
         ({"atol": None}, "'atol' is not a number"),
         ({"task_id": "Mbpp/124", "entry_point": "add"}, "does not have the types of Mbpp/124"),
-        ({"task_id": "Mbpp/252", "plus_input": [[10**400]]}, "does not have the types of Mbpp/252"),
+        ({"task_id": "Mbpp/252", "base_input": [[10**400]]}, "does not have the types of Mbpp/252"),
     ],
 )
 def test_faults(tmp_path: Path, change: dict[str, Any], message: str) -> None:
