@@ -36,6 +36,8 @@ def main(torch: str) -> None:
             "--extra",
             "torch",
             "--extra",
+            "peft",
+            "--extra",
             "dev",
             "--generate-hashes",
             "--no-header",

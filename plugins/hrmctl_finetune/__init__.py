@@ -20,6 +20,6 @@ def hrmctl_stages() -> list[StageSpec]:
                 "validation": InputSpec("dataset", "problems whose loss is only measured", required=False),
             },
             outputs={"model": OutputSpec("model", "the trained model with its tokenizer")},
-            code=("hrmctl_models",),
+            code=("hrmctl_models", "hrmctl_training"),
         )
     ]

@@ -5,43 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Le
+from hrmctl_training.params import TrainingParams
 
 from hrmctl.schema import doc
 
 
 @dataclass(frozen=True)
-class FinetuneParams:
-    """Full training of every weight; one of `init` and the input `model` is needed."""
+class FinetuneParams(TrainingParams):
+    """Training of a causal language model; one of `init` and the input `model` is needed."""
 
     init: Annotated[str | None, doc("architecture to start from with fresh weights (see `hrmctl plugins list`)")] = None
     method: Annotated[Literal["full"], doc("which weights are trained")] = "full"
-    steps: Annotated[int | None, Ge(1), doc("optimizer steps; unset: as many as `epochs` takes")] = None
-    epochs: Annotated[float, Gt(0), doc("passes over the data where `steps` is unset")] = 1.0
-    batch: Annotated[int, Ge(1), doc("rows of one forward pass")] = 32
-    accumulation: Annotated[int, Ge(1), doc("forward passes of one optimizer step")] = 1
-    lr: Annotated[float, Gt(0), Le(10), doc("peak learning rate")] = 1e-3
-    optimizer: Annotated[
-        Literal["muon", "adamw"],
-        doc("muon: Muon for hidden matrices, its step scaled to AdamW's, and AdamW for the rest; adamw: AdamW for all"),
-    ] = "muon"
-    schedule: Annotated[Literal["linear", "cosine", "constant"], doc("course of the rate after the warm-up")] = "linear"
-    warmup: Annotated[float, Ge(0), Lt(1), doc("share of the steps in which the rate rises to `lr`")] = 0.05
-    final_lr: Annotated[float, Ge(0), Le(1), doc("rate at the end, as a share of `lr`")] = 0.0
-    weight_decay: Annotated[float, Ge(0), Le(10), doc("decoupled decay of matrices and embeddings")] = 0.01
-    grad_clip: Annotated[float | None, Gt(0), doc("greatest gradient norm; unset: no clipping")] = 1.0
-    max_length: Annotated[int, Ge(2), doc("longest row in tokens; longer rows are left out and counted")] = 512
     vocab_size: Annotated[
         int, Ge(259), Le(1_000_000), doc("tokens of the tokenizer trained on the data, where `init` is set")
     ] = 512
-    loss_on: Annotated[Literal["completion", "all"], doc("tokens that the loss is taken over")] = "completion"
-    precision: Annotated[Literal["fp32", "bf16"], doc("fp32, or bf16 autocast over fp32 weights")] = "fp32"
-    on_nonfinite: Annotated[
-        Literal["stop", "skip"],
-        doc(
-            "what a NaN or infinite loss or gradient does: stop the run with the batch saved, "
-            "or leave that step's update out and count it"
-        ),
-    ] = "stop"
-    checkpoint_interval: Annotated[int, Ge(1), doc("steps between checkpoints")] = 100
-    eval_interval: Annotated[int | None, Ge(1), doc("steps between validation losses; unset: at the end only")] = None

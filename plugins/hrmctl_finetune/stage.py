@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from hrmctl_models.loading import build, count_parameters, load, load_tokenizer, put_folder, resolve_device, save
+from hrmctl_models.loading import build, load, load_tokenizer, put_folder, resolve_device, save
 from hrmctl_models.tokenizers import train_tokenizer
+from hrmctl_training.causal import CausalObjective
+from hrmctl_training.examples import Example, Row, encode_rows, read_rows
+from hrmctl_training.fit import check_positions, fit, measured_value, observations
+from hrmctl_training.memory import PeakMemory
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hrmctl import Artifact, Context, InputError, Observation, Output, StageError, StageInputs, StageResult
-from hrmctl_finetune.checkpoint import Progress, read_checkpoint, sweep
-from hrmctl_finetune.examples import Example, Order, Row, encode_rows, read_rows
-from hrmctl_finetune.memory import PeakMemory
-from hrmctl_finetune.optimizers import make_optimizers
 from hrmctl_finetune.params import FinetuneParams
-from hrmctl_finetune.training import NONFINITE, Training
-
-_CHECKPOINT = "checkpoint.pt"
 
 
 def run(params: FinetuneParams, inputs: StageInputs, ctx: Context) -> StageResult:
-    """Train every weight of a model on a data set, from an architecture (`init`) or from a model.
+    """Train a model on a data set, from an architecture (`init`) or from a model.
 
     Continues from the checkpoint of a killed attempt to the very weights that an undisturbed one
     ends with (on the CPU, with the same number of threads). Raises InputError where not exactly one
@@ -40,19 +35,20 @@ def run(params: FinetuneParams, inputs: StageInputs, ctx: Context) -> StageResul
     with PeakMemory() as memory:
         rows = read_rows(inputs["data"].path)
         model, tokenizer = _start(params, parent, rows, ctx)
-        _check_positions(model, params.max_length)
+        check_positions(model, params.max_length)
         examples, too_long = _encoded(rows, tokenizer, params, ctx, "training")
         validation: list[Example] = []
         if "validation" in inputs:
             validation, _ = _encoded(read_rows(inputs["validation"].path), tokenizer, params, ctx, "validation")
-        training = _training(params, model.to(device), tokenizer, examples, validation, device, memory, ctx)
-        done = training.run(ctx)
+        objective = CausalObjective(model, pad=1 if tokenizer.pad_token_id == 0 else 0)
+        training = fit(model.to(device), objective, examples, validation, params, memory, ctx)
         folder = ctx.scratch / "model"
-        _check_weights(model)
         save(model.cpu().eval(), tokenizer, folder)
     output = Output(folder, params.init or parent.label)  # type: ignore[union-attr]
     about = {"model": output, "dataset": inputs["data"]}
-    return StageResult({"model": output}, _evidence(training, done, memory, about, len(rows), len(too_long)))
+    left_out = measured_value(len(too_long), "rows", len(rows), {"max_length": params.max_length})
+    evidence = [*observations(training, about), Observation("rows_too_long", "measurement/v1", left_out, about)]
+    return StageResult({"model": output}, evidence)
 
 
 def _start(
@@ -77,12 +73,6 @@ def _trained_tokenizer(params: FinetuneParams, rows: Sequence[Row], folder: Path
     return load_tokenizer(folder)
 
 
-def _check_positions(model: PreTrainedModel, max_length: int) -> None:
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if limit is not None and max_length > limit:
-        raise InputError(f"max_length {max_length} is over the model's {limit} positions; set max_length to {limit}")
-
-
 def _encoded(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, params: FinetuneParams, ctx: Context, what: str
 ) -> tuple[list[Example], list[int]]:
@@ -99,70 +89,3 @@ def _encoded(
             too_long[0],
         )
     return examples, too_long
-
-
-def _training(
-    params: FinetuneParams,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
-    validation: Sequence[Example],
-    device: torch.device,
-    memory: PeakMemory,
-    ctx: Context,
-) -> Training:
-    order = Order(examples, params.batch, ctx.seed)
-    passes = params.epochs * order.batches_per_epoch / params.accumulation
-    optimizers = make_optimizers(model, params)
-    for name in (_CHECKPOINT, NONFINITE):
-        sweep(ctx.scratch, name)
-    checkpoint = ctx.scratch / _CHECKPOINT
-    progress = read_checkpoint(checkpoint, model, optimizers, ctx.log)
-    memory.include(progress.peak_memory, progress.memory_samples)
-    return Training(
-        model=model,
-        optimizers=optimizers,
-        order=order,
-        validation=validation,
-        params=params,
-        steps=params.steps or max(1, math.ceil(passes)),
-        # No token looks to its right, so what fills the end of a row is of no account; the real pad
-        # token would only bring a warning about a mask that is not needed.
-        pad=1 if tokenizer.pad_token_id == 0 else 0,
-        device=device,
-        checkpoint=checkpoint,
-        progress=progress,
-        memory=memory,
-    )
-
-
-def _check_weights(model: PreTrainedModel) -> None:
-    broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
-    if broken:
-        raise StageError(f"the last step left values that are not finite in {broken[0]}; lower lr")
-
-
-def _evidence(
-    training: Training, done: Progress, memory: PeakMemory, about: dict[str, Any], rows: int, too_long: int
-) -> list[Observation]:
-    model, params = training.model, training.params
-    setting = {"device": training.device.type, "threads": torch.get_num_threads(), "precision": params.precision}
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    parameters = count_parameters(model)
-    measured = {
-        "vocabulary": _measured(vocabulary, "tokens"),
-        "parameters": _measured(parameters, "parameters"),
-        "nonfinite": _measured(done.nonfinite, "steps", done.step, {"on_nonfinite": params.on_nonfinite}),
-        "peak_rss": _measured(memory.peak, "bytes", memory.samples, setting),
-        "train_seconds": _measured(done.seconds, "seconds", done.step, setting),
-        "train_cpu_seconds": _measured(done.cpu_seconds, "seconds", done.step, setting),
-        "tokens_seen": _measured(done.tokens, "tokens", done.step),
-        "examples_seen": _measured(done.examples, "examples", done.step),
-        "rows_too_long": _measured(too_long, "rows", rows, {"max_length": params.max_length}),
-    }
-    series = Observation("training", "series/v1", {"series": done.series}, about)
-    return [series, *(Observation(name, "measurement/v1", payload, about) for name, payload in measured.items())]
-
-
-def _measured(value: float, unit: str, n: int = 1, context: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"value": value, "unit": unit, "n": n} | ({"context": context} if context else {})

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 import torch
-from hrmctl_finetune.checkpoint import write_tensors
 from hrmctl_finetune.params import FinetuneParams
+from hrmctl_training.checkpoint import write_tensors
 
 from hrmctl import Cancelled
 from hrmctl.errors import StoreError
@@ -99,7 +99,7 @@ def attempts(tmp_path: Path) -> Iterator[Attempts]:
 
 def test_kills_at_random_moments_change_nothing(undisturbed: Attempts, attempts: Attempts) -> None:
     rng = random.Random(time.time_ns())
-    moments = sorted(rng.sample(range(1, 39), 5))
+    moments = sorted(rng.sample(range(1, 39), 10))
     for step in moments:
         delay = rng.uniform(0, 0.03)
         status = attempts.kill_after(step, delay)

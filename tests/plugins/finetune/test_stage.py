@@ -10,10 +10,10 @@ from pathlib import Path
 import hrmctl_models
 import pytest
 import torch
-from hrmctl_finetune.examples import IGNORED, Example, collate
-from hrmctl_finetune.memory import PeakMemory, anonymous_bytes
 from hrmctl_finetune.params import FinetuneParams
-from hrmctl_finetune.training import only_positions
+from hrmctl_training.examples import IGNORED, Example, collate
+from hrmctl_training.causal import only_positions
+from hrmctl_training.memory import PeakMemory, anonymous_bytes
 from torch.nn import functional
 
 from hrmctl import InputError, StageError
@@ -70,7 +70,8 @@ def test_evidence_is_what_happened(tmp_path: Path) -> None:
     assert all(o.payload["n"] >= 1 for o in seen.values() if o.type == "measurement/v1")
     assert seen["nonfinite"].payload["n"] == steps
     series = seen["training"].payload["series"]
-    assert set(series) == {"loss", "lr", "grad_norm", "tokens_per_second", "val_loss"}
+    validated = {"val_loss", "val_token_accuracy", "val_exact_accuracy"}
+    assert set(series) == {"loss", "lr", "grad_norm", "tokens_per_second"} | validated
     assert series["loss"]["steps"] == list(range(1, steps + 1))
     assert series["val_loss"]["steps"] == [3, 6, 8]
     assert series["lr"]["values"][1] == pytest.approx(2e-3)
@@ -235,7 +236,7 @@ def test_memory_is_that_of_this_process() -> None:
 
 
 def test_long_runs_keep_a_bounded_curve() -> None:
-    from hrmctl_finetune.checkpoint import Progress
+    from hrmctl_training.checkpoint import Progress
 
     progress = Progress()
     for _ in range(10_000):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hrmctl_finetune.examples import IGNORED, Example, Order, collate, encode_rows, in_order, read_rows
 from hrmctl_models import train_tokenizer
+from hrmctl_training.examples import IGNORED, Example, Order, collate, encode_rows, in_order, read_rows
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 import hrmctl_models
 import pytest
 import torch
-from hrmctl_finetune.optimizers import clip, make_optimizers, rate_at, set_rate
 from hrmctl_finetune.params import FinetuneParams
+from hrmctl_training.optimizers import clip, make_optimizers, rate_at, set_rate
 from torch.optim import Muon
 
 IDS = {"bos": 1, "eos": 2, "pad": 0}

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
-from hrmctl_finetune.params import FinetuneParams
+from hrmctl_training.params import TrainingParams
 
 _BETAS = (0.9, 0.95)
 
 
-def rate_at(step: int, steps: int, params: FinetuneParams) -> float:
+def rate_at(step: int, steps: int, params: TrainingParams) -> float:
     """The learning rate of step `step` (from 0) of `steps`: linear warm-up, then down by the schedule."""
     warm = round(params.warmup * steps)
     if step < warm:
@@ -24,7 +24,7 @@ def rate_at(step: int, steps: int, params: FinetuneParams) -> float:
     return params.lr * (params.final_lr + (1 - params.final_lr) * shape)
 
 
-def make_optimizers(model: nn.Module, params: FinetuneParams) -> list[Optimizer]:
+def make_optimizers(model: nn.Module, params: TrainingParams) -> list[Optimizer]:
     """The optimizers of all trained weights.
 
     `muon`: Muon (Jordan 2024) orthogonalises the update of each hidden matrix, scaled to the size of
@@ -62,7 +62,6 @@ def set_rate(optimizers: Iterable[Optimizer], rate: float) -> None:
             group["lr"] = rate
 
 
-def clip(parameters: Iterable[torch.Tensor], limit: float | None) -> float:
-    """Scale the gradients down to norm `limit` where they exceed it, and return the norm before."""
-    norm = nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit)
-    return float(norm)
+def clip(parameters: Iterable[torch.Tensor], limit: float | None) -> torch.Tensor:
+    """Scale the gradients down to norm `limit` where they exceed it, and return the norm before, a scalar."""
+    return nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit)

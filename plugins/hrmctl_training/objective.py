@@ -1,0 +1,50 @@
+"""What a training step makes smaller: the interface between the loop and the objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from hrmctl_training.examples import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The loss of one batch, summed over its units, and further sums worth a curve.
+
+    `total` is a scalar with a graph (in training). `sums` maps a metric's name to `(sum, count)`; the
+    loop adds both up over the batches of a step, or of a validation, and reports `sum / count`. A
+    sum may be a detached scalar tensor: the loop reads all of them at once, after the backward pass.
+    """
+
+    total: torch.Tensor
+    sums: Mapping[str, tuple[torch.Tensor | float, float]] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """One way of training: from examples to batches, and from a batch to its loss.
+
+    The loop calls `loss` inside its autocast and with the random state seeded for the step, divides by
+    the `units` of all batches of the step, and runs the backward pass. What an objective carries from
+    step to step besides the weights it hands out by `state` (tensors and plain values only) and takes
+    back by `load_state`, so that a resumed run is bit-exact.
+    """
+
+    def collate(self, examples: Sequence[Any]) -> Batch: ...
+
+    def units(self, batch: Batch) -> int:
+        """What the loss is the mean over: learned tokens, pairs, rows."""
+        ...
+
+    def loss(self, batch: Batch) -> Loss: ...
+
+    def evaluate(self, batch: Batch) -> Loss:
+        """The loss without gradients, of the validation; its `sums` become `val_<name>`."""
+        ...
+
+    def state(self) -> Mapping[str, Any]: ...
+
+    def load_state(self, state: Mapping[str, Any]) -> None: ...
