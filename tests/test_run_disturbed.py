@@ -264,13 +264,14 @@ def test_a_second_hrmctl_on_the_same_store_is_refused(lab: Path) -> None:
     assert second.stderr == "hrmctl: another hrmctl is using store (run); wait for it or use --store\n"
 
 
-def test_ctrl_c_stops_cleanly_and_the_run_goes_on(lab: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda s: s.name)
+def test_a_signal_stops_cleanly_and_the_run_goes_on(lab: Path, number: signal.Signals) -> None:
     write_recipe(lab, SLOW.format(folder=lab))
     trace = lab / "trace"
     process = start(lab)
     # Both trainings are past their first checkpoint, one of which is that of step 3.
     wait_for(trace, "\n4 ", times=2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
     run = open_store(lab).latest_run()

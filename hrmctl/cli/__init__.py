@@ -6,7 +6,9 @@ Only the module of the command that was asked for is imported; the others are na
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -35,6 +37,7 @@ COMMANDS = {
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code; expected errors are printed as lines, surprises go to a log."""
     warnings.showwarning = _warn
+    _interrupt_on(signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
     try:
         result = build_app(argv)(args=list(argv), prog_name="hrmctl", standalone_mode=False)
         sys.stdout.flush()
@@ -47,6 +50,15 @@ def run(argv: Sequence[str]) -> int:
         return 0
     except Exception as error:
         return _failed(error)
+
+
+def _interrupt_on(*signals: signal.Signals) -> None:
+    """A scheduler's SIGTERM and a closed terminal end a run as Ctrl-C does, with its checkpoints; `nohup` stays one."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in signals:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _failed(error: Exception) -> int:

@@ -22,6 +22,8 @@ from hrmctl.run.record import Record, file_name, finite, read_lock
 from hrmctl.store import Store
 
 Listener = Callable[[Any], None]
+# Seconds that a cancelled stage has to end its step and save it.
+_PATIENCE = 300.0
 
 
 @dataclass(frozen=True)
@@ -246,9 +248,17 @@ class Run:
 
     def _drain(self, executor: Executor) -> None:
         executor.cancel()
-        deadline = time.monotonic() + 15
+        # A worker stops at the end of its step, which on a large model takes a while, and saves it.
+        deadline = time.monotonic() + _PATIENCE
+        told = time.monotonic() + 5
         with suppress(KeyboardInterrupt):
             while self._running() and time.monotonic() < deadline:
+                if time.monotonic() > told:
+                    told = deadline
+                    names = ", ".join(sorted(stage.id for stage in self._running()))
+                    warnings.warn(
+                        f"waiting for {names} to end a step and save it; Ctrl-C again to stop at once", stacklevel=1
+                    )
                 for message in executor.wait(0.2):
                     self._take(message, executor)
 

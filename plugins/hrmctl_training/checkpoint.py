@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hrmctl.errors import StoreError
+from hrmctl.errors import StageError, StoreError
 
 # Long runs keep about this many points of each curve as evidence; metrics.jsonl has every step.
 _POINTS = 2000
@@ -70,11 +70,11 @@ def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_trained_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Put `trained_state` back. Raises RuntimeError where it belongs to another model."""
+    """Put `trained_state` back. Raises StageError where it belongs to another model."""
     found = model.load_state_dict(state, strict=False)
     missing = set(found.missing_keys) & set(trained_state(model))
     if missing or found.unexpected_keys:
-        raise RuntimeError(f"the checkpoint is of another model: {sorted(missing | set(found.unexpected_keys))[:3]}")
+        raise StageError(f"the checkpoint is of another model: {sorted(missing | set(found.unexpected_keys))[:3]}")
 
 
 class Checkpoints:

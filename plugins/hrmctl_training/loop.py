@@ -240,7 +240,7 @@ class Training:
         done = self.progress
         epoch = done.position / self.order.batches_per_epoch
         for watcher in self.watchers:
-            with torch.random.fork_rng(), self._averaged():
+            with self._averaged():
                 advice = watcher.after_step(done.step, epoch, metrics, ctx)
             for name, value in advice.metrics.items():
                 metrics[name] = value

@@ -23,7 +23,10 @@ class Advice:
 
 
 class Watcher(Protocol):
-    """Called after each step, before its row is written; deterministic, and bit-exact on resume through its state."""
+    """Called after each step, before its row is written; deterministic, and bit-exact on resume through its state.
+
+    It may draw random numbers: the loop seeds every step.
+    """
 
     def after_step(self, step: int, epoch: float, metrics: Mapping[str, float], ctx: Context) -> Advice:
         """`step` counts finished steps from 1, `epoch` is the part of the data seen so far."""
