@@ -7,7 +7,7 @@ TORCH = torch==2.13.0
 TESTS ?= tests
 READY = $(VENV)/.ready
 
-.PHONY: quickstart venv lock test test-slow lint format check-contracts bench bench-generate bench-evaluate bench-sandbox docs clean
+.PHONY: quickstart venv lock test test-slow lint format check-contracts bench bench-generate bench-evaluate bench-sandbox bench-train bench-latency docs clean
 
 quickstart: $(READY)
 	$(BIN)/hrmctl pipeline recipes/quickstart.yaml --store $(STORE)
@@ -66,6 +66,15 @@ bench-evaluate: $(READY)
 # Against other harnesses, each in an environment of its own under .bench; see benchmarks/README.md.
 bench-sandbox: $(READY)
 	$(BIN)/python benchmarks/sandbox.py $(ARGS)
+
+# hrm-27m against GPT-2 117M in transformers' Trainer, and loops against each other; needs 14 GB of memory.
+# On MBPP where HRMCTL_TEST_DATA names the folder of mbpp.jsonl; make bench-train ARGS=--quick for less.
+bench-train: $(READY)
+	$(BIN)/python benchmarks/train.py $(ARGS)
+
+# 512 tokens of one prompt, hrm-27m against GPT-2 117M.
+bench-latency: $(READY)
+	$(BIN)/python benchmarks/latency.py $(ARGS)
 
 docs: $(READY)
 	$(BIN)/python -m hrmctl.reference docs/reference.md docs/schema

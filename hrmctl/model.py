@@ -156,7 +156,7 @@ class StageResult:
 
 
 class Cancelled(Exception):
-    """Raised by `Context.progress` once the run has been asked to stop; let it pass through."""
+    """Raised by `Context.progress` and `Context.check` once the run has been asked to stop; let it pass through."""
 
 
 class Context(Protocol):
@@ -189,6 +189,10 @@ class Context(Protocol):
         Drives the progress bar and one row of the run's `metrics.jsonl`. A `done` that goes back
         tells that the stage resumed there: later rows of an earlier attempt are dropped.
         """
+        ...
+
+    def check(self) -> None:
+        """A cancellation point that reports nothing, for long work outside of the steps. Raises Cancelled."""
         ...
 
 
@@ -225,7 +229,7 @@ class MeasureSpec:
     `accepts` lists the evidence types it takes, `arity` the least and greatest number of pieces,
     `returns` documents every field a clause may name. It raises `hrmctl.MeasureError` on evidence
     that cannot be measured (verdict INVALID) and `hrmctl.Undecidable` where the statistics cannot
-    decide (verdict INCONCLUSIVE).
+    decide (verdict INCONCLUSIVE). With `by_seed` every piece is a tuple: the evidence of each seed, in their order.
     """
 
     name: str
@@ -235,6 +239,7 @@ class MeasureSpec:
     accepts: tuple[EvidenceType, ...]
     returns: Mapping[str, str]
     arity: tuple[int, int] = (1, 1)
+    by_seed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

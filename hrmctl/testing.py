@@ -27,6 +27,9 @@ class RecordingContext:
     def progress(self, done: int, total: int, **metrics: float) -> None:
         self.rows.append((done, total, metrics))
 
+    def check(self) -> None:
+        """Nobody cancels a test; override it, and `progress`, to raise Cancelled."""
+
 
 def make_context(folder: Path, seed: int = 7, threads: int = 1, device: str = "cpu") -> RecordingContext:
     """A context whose scratch folder is `folder/scratch`; call it again to resume there."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from hrmctl.contract.evaluate import Fault, Measured, Outcome, decide, take
+from hrmctl.contract.evaluate import Fault, Measured, Outcome, Piece, decide, pieces, take
 from hrmctl.contract.parse import is_p
 from hrmctl.contract.prove import Proof, prove
 from hrmctl.contract.spec import Contract, Query, Subject, Value
@@ -27,9 +27,13 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One piece of evidence for each name, all about the same artifacts; `digests` are those by role of the subject."""
+    """The evidence for each name, all about the same artifacts; `digests` are those by role of the subject.
 
-    items: Mapping[str, Evidence]
+    Where a name stands for one piece for each seed, the digest of a role that differs between them is all of
+    them in the order of the seeds, joined by `+`.
+    """
+
+    items: Mapping[str, Piece]
     digests: Mapping[str, str]
 
     def join(self, name: str, other: Candidate) -> Candidate | None:
@@ -94,7 +98,9 @@ def _judged(
         fault = error.fault
         return replace(blank, verdict=fault.verdict, because=fault.because, reason=fault.reason, remedy=error.remedy)
     outcome, chosen = _select(contract, candidates, measures, profile)
-    digests = dict.fromkeys(item.digest for candidate in candidates for item in candidate.items.values())
+    digests = dict.fromkeys(
+        piece.digest for candidate in candidates for item in candidate.items.values() for piece in pieces(item)
+    )
     return replace(
         blank, verdict=outcome.verdict, because=outcome.because, reason=outcome.reason,
         measured=outcome.measured, evidence=tuple(digests), subjects=dict(chosen.digests),
@@ -135,7 +141,34 @@ def _found(name: str, query: Query, subject: Subject, evidence: Sequence[Evidenc
         digests = _about(query, subject, item) if item.provenance.uses == query.stage else {}
         if digests:
             result.setdefault(item.digest or str(index), Candidate({"": item}, digests))
-    return list(result.values())
+    return _together(name, list(result.values())) if query.each and result else list(result.values())
+
+
+def _together(name: str, found: Sequence[Candidate]) -> list[Candidate]:
+    """The evidence of all seeds as one candidate. Raises Unbound where one seed has two pieces."""
+    by_seed: dict[int, Candidate] = {}
+    for candidate in found:
+        (piece,) = pieces(candidate.items[""])
+        seed = piece.provenance.seed if piece.provenance else 0
+        if by_seed.setdefault(seed, candidate) is not candidate:
+            reason = f"two pieces of evidence for {name} have the seed {seed}"
+            raise Unbound(Verdict.INVALID, name, reason, "label the models differently, or name the observation")
+    ordered = [by_seed[seed] for seed in sorted(by_seed)]
+    roles = [role for role in ordered[0].digests if all(role in candidate.digests for candidate in ordered)]
+    digests = {role: [candidate.digests[role] for candidate in ordered] for role in roles}
+    _require_own(name, digests)
+    joined = {role: several[0] if len(set(several)) == 1 else "+".join(several) for role, several in digests.items()}
+    return [Candidate({"": tuple(piece for c in ordered for piece in pieces(c.items[""]))}, joined)]
+
+
+def _require_own(name: str, digests: Mapping[str, Sequence[str]]) -> None:
+    """What is sampled five times under five seeds is one thing: each seed needs an artifact that is its own."""
+    seeds = max(len(several) for several in digests.values())
+    kinds = {role: len(set(several)) for role, several in digests.items()}
+    shared = [role for role, kind in kinds.items() if 1 < kind < seeds]
+    if seeds > 1 and (shared or seeds not in kinds.values()):
+        reason = f"several seeds of {name} are about the same {shared[0] if shared else ' and '.join(digests)}"
+        raise Unbound(Verdict.INVALID, name, reason, "train one model for each seed: matrix on the stage that makes it")
 
 
 def _about(query: Query, subject: Subject, item: Evidence) -> dict[str, str]:
@@ -191,14 +224,15 @@ def _require_apart(subject: Subject, candidate: Candidate) -> None:
         if not candidate.digests.get(role):
             raise Unbound(Verdict.INVALID, role, f"no evidence says which {role} it is about", "bind the role")
     _require_distinct(candidate.digests, "the same artifact: it would be compared with itself")
-    digests = {name: item.digest for name, item in candidate.items.items()}
+    digests = {name: "+".join(piece.digest for piece in pieces(item)) for name, item in candidate.items.items()}
     _require_distinct(digests, "the same evidence: it would be compared with itself")
 
 
 def _require_whole(candidate: Candidate, facts: Facts) -> None:
     for name, item in candidate.items.items():
-        if item.digest in facts.partial:
-            reason = f"{name} comes from some cells of a matrix only: {facts.partial[item.digest]}"
+        partial = [facts.partial[piece.digest] for piece in pieces(item) if piece.digest in facts.partial]
+        if partial:
+            reason = f"{name} comes from some cells of a matrix only: {partial[0]}"
             raise Unbound(Verdict.BLOCKED, name, reason, "run every cell of the matrix")
 
 

@@ -16,6 +16,8 @@ from hrmctl.registry import resolve
 
 Lookup = Callable[[str], Value]
 Values = Mapping[str, Mapping[str, Value]]
+Piece = Evidence | tuple[Evidence, ...]
+"""What one name of a contract stands for; several where it says `each`."""
 SYMBOLS = {"eq": "=", "ne": "≠", "lt": "<", "le": "≤", "gt": ">", "ge": "≥", "between": "between", "in": "in"}
 
 
@@ -51,7 +53,7 @@ class BrokenClause(Exception):
 
 
 def judge(
-    contract: Contract, evidence: Mapping[str, Evidence], measures: Mapping[str, MeasureSpec], profile: str = ""
+    contract: Contract, evidence: Mapping[str, Piece], measures: Mapping[str, MeasureSpec], profile: str = ""
 ) -> Outcome:
     """The verdict of `contract` on `evidence` (by the contract's own names)."""
     return decide(contract.clauses(profile), take(contract, evidence, measures))
@@ -60,7 +62,12 @@ def judge(
 # --- measuring ----------------------------------------------------------------------------------
 
 
-def take(contract: Contract, evidence: Mapping[str, Evidence], measures: Mapping[str, MeasureSpec]) -> Measured:
+def pieces(item: Piece) -> tuple[Evidence, ...]:
+    """All evidence that a name stands for."""
+    return item if isinstance(item, tuple) else (item,)
+
+
+def take(contract: Contract, evidence: Mapping[str, Piece], measures: Mapping[str, MeasureSpec]) -> Measured:
     """Every measure of the contract on `evidence`; none is taken when a piece is missing or no evidence at all."""
     faults = tuple(_evidence_faults(contract, evidence))
     if faults:
@@ -80,20 +87,21 @@ def take(contract: Contract, evidence: Mapping[str, Evidence], measures: Mapping
     return Measured(values, tuple(found))
 
 
-def _evidence_faults(contract: Contract, evidence: Mapping[str, Evidence]) -> Iterator[Fault]:
+def _evidence_faults(contract: Contract, evidence: Mapping[str, Piece]) -> Iterator[Fault]:
     for name, query in contract.evidence.items():
         item = evidence.get(name)
         if item is None:
             wanted = f"{query.type}{f' {query.name}' if query.name else ''}"
             yield Fault(Verdict.UNTESTED, name, f"no evidence {name} ({wanted} of stage {query.stage})")
             continue
-        wrong = f"it is {item.type}, not {query.type}" if item.type != query.type else ""
-        wrong = wrong or payload.fault(query.type, item.payload)
-        if wrong:
-            yield Fault(Verdict.INVALID, name, f"evidence {name} is none: {wrong}")
+        for piece in pieces(item):
+            wrong = f"it is {piece.type}, not {query.type}" if piece.type != query.type else ""
+            wrong = wrong or payload.fault(query.type, piece.payload)
+            if wrong:
+                yield Fault(Verdict.INVALID, name, f"evidence {name} is none: {wrong}")
 
 
-def _measure(measure: Measure, evidence: Mapping[str, Evidence], spec: MeasureSpec) -> Mapping[str, Value]:
+def _measure(measure: Measure, evidence: Mapping[str, Piece], spec: MeasureSpec) -> Mapping[str, Value]:
     result = dict(resolve(spec.target)([evidence[name] for name in measure.of], measure.params))
     for key, value in result.items():
         if not isinstance(value, (bool, int, float, str)):

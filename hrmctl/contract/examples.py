@@ -20,6 +20,18 @@ def expand(kind: str, data: Any) -> Mapping[str, Any]:
     return _SHORTHANDS[kind](data)
 
 
+def pieces_of(data: Any) -> list[Any]:
+    """The examples of evidence that is one piece for each seed: a list, or `seeds: 5` beside what all five are.
+
+    Raises ValueError on anything else.
+    """
+    if isinstance(data, Mapping) and "seeds" in data:
+        return [{key: value for key, value in data.items() if key != "seeds"}] * _whole(data, "seeds", 1)
+    if not isinstance(data, list) or not data:
+        raise ValueError("expected one for each seed: a list, or what all are with `seeds`, their number")
+    return data
+
+
 def _known(data: Mapping[str, Any], *keys: str) -> None:
     extra = sorted(set(data) - set(keys))
     if extra:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 
 from hrmctl.contract.clauses import NAME, ClauseReader, Paths, check_id, check_name, items, section
-from hrmctl.contract.examples import expand
+from hrmctl.contract.examples import expand, pieces_of
 from hrmctl.contract.spec import Clause, Contract, Control, Measure, Query, Ref, Subject
 from hrmctl.errors import InputError, Problem
 from hrmctl.jsonio import document_digest
@@ -55,6 +55,7 @@ class QueryDoc:
         tuple[str, ...] | None,
         doc("roles that the evidence must carry; model and dataset, where the subject has them, when absent"),
     ] = None
+    each: Annotated[Literal["seed"] | None, doc("seed: one piece for each seed, all of them together")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def _evidence(root: Node, subjects: Mapping[str, Subject], problems: list[Proble
         item = decode(node, QueryDoc, problems)
         if item is None:
             continue
-        result[name] = Query(item.type, item.stage, item.name, item.bind, item.about)
+        result[name] = Query(item.type, item.stage, item.name, item.bind, item.about, item.each or "")
         twin = seen.setdefault(repr(item), name)
         if twin != name:
             problems.append(holder.key_problem(name, f"'{name}' asks for the same evidence as '{twin}'", "bind it"))
@@ -187,6 +188,9 @@ def _check_of(
         elif name in evidence and evidence[name].type not in spec.accepts:
             takes = ", ".join(spec.accepts)
             problems.append(child.problem(f"{spec.name} takes {takes}, and '{name}' is {evidence[name].type}"))
+        elif name in evidence and bool(evidence[name].each) != spec.by_seed:
+            takes, given = ("one for each seed", "one piece") if spec.by_seed else ("one piece", "one for each seed")
+            problems.append(child.problem(f"{spec.name} takes {takes}, and '{name}' is {given}", "see `each: seed`"))
 
 
 def _profiles(
@@ -264,18 +268,20 @@ def _control(
     data = {}
     for name, child in head.data.items():
         if name in evidence:
-            data[name] = _expanded(child, evidence[name].type, problems)
+            data[name] = _expanded(child, evidence[name], problems)
         elif name not in causes.evidence:
             text = f"unknown evidence '{name}'"
             problems.append(node.value["data"].key_problem(name, text, suggest(name, causes.evidence)))
     return Control(head.expect, head.because, head.profile, data, node)
 
 
-def _expanded(node: Node, kind: str, problems: list[Problem]) -> Mapping[str, Any]:
+def _expanded(node: Node, query: Query, problems: list[Problem]) -> Mapping[str, Any] | list[Mapping[str, Any]]:
     try:
-        return expand(kind, node.plain())
+        if not query.each:
+            return expand(query.type, node.plain())
+        return [expand(query.type, piece) for piece in pieces_of(node.plain())]
     except ValueError as error:
-        problems.append(node.problem(f"not an example of {kind}: {error}"))
+        problems.append(node.problem(f"not an example of {query.type}: {error}"))
         return {}
 
 

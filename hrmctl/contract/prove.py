@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from hrmctl.contract.evaluate import BrokenClause, Measured, Outcome, decide, reader, take
-from hrmctl.contract.spec import Clause, Contract, Control, Ref
+from hrmctl.contract.evaluate import BrokenClause, Measured, Outcome, Piece, decide, reader, take
+from hrmctl.contract.spec import Clause, Contract, Control, Query, Ref
 from hrmctl.errors import Problem
 from hrmctl.model import Evidence, MeasureSpec, Verdict
 from hrmctl.yamlio import Node
@@ -123,10 +123,15 @@ def prove(contract: Contract, measures: Mapping[str, MeasureSpec]) -> Proof:
 
 
 def _case(contract: Contract, clauses: Clauses, control: Control, measures: Mapping[str, MeasureSpec]) -> Case:
-    queries = contract.evidence
-    evidence = {n: Evidence(queries[n].name or n, queries[n].type, data) for n, data in control.data.items()}
+    evidence = {name: _example(name, contract.evidence[name], data) for name, data in control.data.items()}
     measured = take(contract, evidence, measures)
     return Case(control, measured, decide(clauses, measured))
+
+
+def _example(name: str, query: Query, data: Any) -> Piece:
+    if query.each:
+        return tuple(Evidence(query.name or name, query.type, payload) for payload in data)
+    return Evidence(query.name or name, query.type, data)
 
 
 def _noticed(clauses: Clauses, cases: Sequence[Case]) -> bool:

@@ -75,6 +75,7 @@ class Query:
 
     `bind` renames roles: `{model: baseline}` takes evidence about a `model` as being about the subject's `baseline`.
     `about` lists the roles that the evidence must carry; None stands for model and dataset where the subject has them.
+    `each: seed` takes one piece for each seed, all of them together.
     """
 
     type: EvidenceType
@@ -82,6 +83,7 @@ class Query:
     name: str = ""
     bind: Mapping[str, str] = field(default_factory=dict)
     about: tuple[str, ...] | None = None
+    each: str = ""
 
     def required_roles(self, subject: Subject) -> set[str]:
         """Roles without which evidence says nothing of `subject`: samples of no model are no model's samples."""
@@ -102,12 +104,15 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """Example evidence and the verdict it must give; `data` holds whole payloads by evidence name."""
+    """Example evidence and the verdict it must give; `data` holds whole payloads by evidence name.
+
+    Where the evidence is one piece for each seed, a list of them.
+    """
 
     expect: str
     because: str
     profile: str
-    data: Mapping[str, Mapping[str, Any]]
+    data: Mapping[str, Mapping[str, Any] | list[Mapping[str, Any]]]
     place: Node = field(default=Node(None), compare=False, repr=False)
 
 

@@ -69,6 +69,9 @@ class WorkerContext:
         row = {"done": int(done), "total": int(total), "metrics": known, "time": _now()}
         self.history.add(row)
         send(self.channel, "progress", **row)
+        self.check()
+
+    def check(self) -> None:
         if self.cancelled:
             raise Cancelled
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hrmctl import InputSpec, OutputSpec, StageSpec
 from hrmctl_data.decontaminate_params import DecontaminateParams
 from hrmctl_data.params import GenerateParams, GetParams, HumanEvalParams, JsonlParams, MbppParams, PlusParams
+from hrmctl_data.puzzle_params import MazeParams, SudokuParams
 from hrmctl_data.quality_params import QualityParams
 
 # What the readers of published formats are is part of a stage's version.
@@ -20,6 +21,11 @@ _GENERATED = {
     "test": OutputSpec("dataset", "test problems, of compositions that training never shows"),
     "validation": OutputSpec("dataset", "validation problems, of other such compositions", optional=True),
 }
+_PUZZLES = {
+    "train": OutputSpec("dataset", "training puzzles and their images"),
+    "test": OutputSpec("dataset", "test puzzles, of classes that training never shows"),
+    "validation": OutputSpec("dataset", "validation puzzles, of other such classes", optional=True),
+}
 
 
 def _fetch(name: str, summary: str, params: type) -> StageSpec:
@@ -34,6 +40,20 @@ STAGES = (
         GenerateParams,
         "hrmctl_data.generate:run",
         outputs=_GENERATED,
+    ),
+    StageSpec(
+        "data.sudoku",
+        "generate sudoku puzzles with one solution, split by class",
+        SudokuParams,
+        "hrmctl_data.sudoku:run",
+        outputs=_PUZZLES,
+    ),
+    StageSpec(
+        "data.maze",
+        "generate mazes with one shortest path, split by walls",
+        MazeParams,
+        "hrmctl_data.maze:run",
+        outputs=_PUZZLES,
     ),
     _fetch("get", "fetch any data set that a plugin declares", GetParams),
     _fetch("mbpp", "fetch MBPP, or read it from a file", MbppParams),

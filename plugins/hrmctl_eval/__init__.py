@@ -1,9 +1,10 @@
-"""The stage `eval`: completions of coding problems, judged by running them; pass@k evidence and perplexity."""
+"""The stages `eval` (coding problems, judged by running the completions) and `eval-puzzles` (judged by their rules)."""
 
 from __future__ import annotations
 
 from hrmctl import DiagnosticSpec, InputSpec, OutputSpec, StageSpec, hookimpl
 from hrmctl_eval.params import EvalParams
+from hrmctl_eval.puzzle_params import PuzzleParams
 
 
 @hookimpl
@@ -23,7 +24,19 @@ def hrmctl_stages() -> list[StageSpec]:
             },
             outputs={"samples": OutputSpec("samples", "every sample with its completion and outcome, one a line")},
             code=("hrmctl_models", "hrmctl_sandbox"),
-        )
+        ),
+        StageSpec(
+            name="eval-puzzles",
+            summary="answer puzzles and judge the answers by the puzzles' rules",
+            params=PuzzleParams,
+            target="hrmctl_eval.puzzles:run",
+            inputs={
+                "tasks": InputSpec("dataset", "the sets of puzzles to evaluate on", many=True),
+                "model": InputSpec("model", "a model that answers in place, or a causal language model"),
+            },
+            outputs={"samples": OutputSpec("samples", "every answer with its outcome, one a line")},
+            code=("hrmctl_models",),
+        ),
     ]
 
 

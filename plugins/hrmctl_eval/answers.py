@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hrmctl_models.journal import Journal
 from hrmctl_sandbox.formats import CodeTask
+from hrmctl_sandbox.programs import is_complete, program_of
 
 from hrmctl_eval.engines import Engine
-from hrmctl_eval.extract import is_complete, program_of
-from hrmctl_eval.journal import Journal
 from hrmctl_eval.params import EvalParams
 from hrmctl_eval.problems import reads_input
 from hrmctl_eval.prompts import Prompting

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hrmctl_models.journal import Journal
 from hrmctl_sandbox import ErrorClass, Limits, Sample
 from hrmctl_sandbox.formats import CodeTask
+from hrmctl_sandbox.programs import parses
 
 from hrmctl import Artifact, StageError
 from hrmctl_eval.answers import Answers, generated, references
 from hrmctl_eval.engines import Engine
-from hrmctl_eval.journal import Journal
 from hrmctl_eval.judging import Bench
 from hrmctl_eval.params import EvalParams
 from hrmctl_eval.prompts import Prompting
-from hrmctl_eval.source import parses
 
 _REFUSED = "the prompt alone fills the model's context window"
 

@@ -7,16 +7,14 @@ from collections.abc import Sequence
 from statistics import median, quantiles
 from typing import Any
 
-from hrmctl_sandbox import ErrorClass
+from hrmctl_sandbox.programs import TIERS, compiled, tier
 
 from hrmctl_eval.answers import Answer
-from hrmctl_eval.evaluate import Task, Verdict
+from hrmctl_eval.evaluate import Task
 from hrmctl_eval.params import EvalParams
 from hrmctl_eval.reasoning import parts_of
 
 Payloads = dict[str, dict[str, Any]]
-TIERS = 4
-_NOT_COMPILED = {ErrorClass.SYNTAX.value, ErrorClass.COMPILE.value, ErrorClass.REFUSED.value}
 
 
 def of_samples(task: Task, params: EvalParams) -> Payloads:
@@ -25,25 +23,11 @@ def of_samples(task: Task, params: EvalParams) -> Payloads:
     n = len(verdicts)
     judged = {
         "syntax_rate": _measurement(sum(v.parses for v in verdicts) / n, "share", n),
-        "compile_rate": _measurement(sum(map(compiles, verdicts)) / n, "share", n),
-        "tiered_accuracy": _measurement(sum(map(tier, verdicts)) / (TIERS * n), "score", n),
+        "compile_rate": _measurement(sum(compiled(v.outcome) for v in verdicts) / n, "share", n),
+        "tiered_accuracy": _measurement(sum(tier(v.outcome, v.parses) for v in verdicts) / (TIERS * n), "score", n),
         "judge_seconds": _measurement(sum(v.seconds for v in verdicts), "s", n),
     }
     return judged if params.source == "references" else judged | _generated(task, params) | _reasoning(task)
-
-
-def compiles(verdict: Verdict) -> bool:
-    """Whether Python compiled the program, in the sandbox; a sample that was refused was never compiled."""
-    return verdict.outcome not in _NOT_COMPILED
-
-
-def tier(verdict: Verdict) -> int:
-    """How far a program came: 0 does not parse, 1 parses, 2 compiles, 3 its tests run to a wrong answer, 4 passes."""
-    if verdict.passed:
-        return 4
-    if verdict.outcome == ErrorClass.WRONG_ANSWER.value:
-        return 3
-    return 2 if compiles(verdict) else int(verdict.parses)
 
 
 def _generated(task: Task, params: EvalParams) -> Payloads:

@@ -21,8 +21,6 @@ from hrmctl_eval.problems import read_problems, reads_input
 
 DONE = "[DONE]"
 _SHOWN_TESTS = 3
-# Templates of Llama 3 would write today's date: prompts must not change overnight. It is their own fallback.
-_DATE = "26 Jul 2024"
 _STEPS = """\
 Solve the task below in two parts.
 
@@ -123,15 +121,12 @@ def _wanted(problem: CodeTask) -> str:
 
 def _as_chat(tokenizer: Any, text: str) -> str:
     """The text as the user's message, up to where the assistant answers; encoding adds the begin token, if any."""
-    message = [{"role": "user", "content": text}]
-    settings = {"tokenize": False, "add_generation_prompt": True, "date_string": _DATE}
+    from hrmctl_models.tokenizers import chat_text
+
     try:
-        rendered = str(tokenizer.apply_chat_template(message, **settings))
+        return chat_text(tokenizer, [{"role": "user", "content": text}], answering=True)
     except Exception as error:
         raise StageError(f"the tokenizer's chat template fails ({error}); set chat to no") from error
-    begin = tokenizer.bos_token
-    adds = begin and tokenizer("x")["input_ids"][:1] == [tokenizer.bos_token_id]
-    return rendered.removeprefix(begin) if adds else rendered
 
 
 def prompting(

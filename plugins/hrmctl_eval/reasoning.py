@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from hrmctl_eval import fences
-from hrmctl_eval.extract import reasoned
-from hrmctl_eval.source import DEFINITIONS, IMPORTS, statements
+from hrmctl_sandbox.programs import fences, reasoned
+from hrmctl_sandbox.programs.source import DEFINITIONS, IMPORTS, statements
 
 _WORD = re.compile(r"[^\W\d_]{2}")
 _STEP = re.compile(r"^[ \t>#*_-]*(?:\d+[.)]|step[ \t]*\d|input\b.*:|output\b.*:|[-*+•][ \t])", re.I | re.M)

@@ -15,11 +15,14 @@ def hrmctl_stages() -> list[StageSpec]:
             params=FinetuneParams,
             target="hrmctl_finetune.stage:run",
             inputs={
-                "data": InputSpec("dataset", "the problems to train on"),
+                "data": InputSpec("dataset", "the rows to train on, of one data set or several", many=True),
                 "model": InputSpec("model", "the model to start from, where `init` is not set", required=False),
                 "validation": InputSpec("dataset", "problems whose loss is only measured", required=False),
             },
-            outputs={"model": OutputSpec("model", "the trained model with its tokenizer")},
-            code=("hrmctl_models", "hrmctl_training"),
+            outputs={
+                "model": OutputSpec("model", "the trained model with its tokenizer"),
+                "adapter": OutputSpec("model", "lora, qlora: the adapter alone, without its base", optional=True),
+            },
+            code=("hrmctl_models", "hrmctl_training", "hrmctl_sandbox"),
         )
     ]

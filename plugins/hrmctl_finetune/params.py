@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
 
 from annotated_types import Ge, Le
-from hrmctl_training.params import TrainingParams
 
 from hrmctl.schema import doc
+from hrmctl_finetune.adapter_params import AdapterParams
+from hrmctl_finetune.preference_params import PreferenceParams
+
+_CONFIG = "settings of the architecture `init` to other values, by the names of its configuration"
+_VARIANT = "added to the label of the model, LABEL@VARIANT, where a recipe trains one model in several ways"
+_VARIANT_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
 @dataclass(frozen=True)
-class FinetuneParams(TrainingParams):
+class FinetuneParams(AdapterParams, PreferenceParams):
     """Training of a causal language model; one of `init` and the input `model` is needed."""
 
     init: Annotated[str | None, doc("architecture to start from with fresh weights (see `hrmctl plugins list`)")] = None
-    method: Annotated[Literal["full"], doc("which weights are trained")] = "full"
     vocab_size: Annotated[
         int, Ge(259), Le(1_000_000), doc("tokens of the tokenizer trained on the data, where `init` is set")
     ] = 512
+    config: Annotated[Mapping[str, bool | int | float | str | tuple[int, ...]], doc(_CONFIG)] = field(
+        default_factory=dict
+    )
+    variant: Annotated[str, doc(_VARIANT)] = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variant and not _VARIANT_NAME.fullmatch(self.variant):
+            raise ValueError(f"'{self.variant}' cannot be a variant; write it like equal-compute")
+        if self.method != "full" and self.init is not None:
+            raise ValueError(f"{self.method} adapts a trained base: give `model`, not `init`")

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from hrmctl_models.loading import build, load, load_tokenizer, put_folder, resolve_device, save
-from hrmctl_models.tokenizers import train_tokenizer
-from hrmctl_training.causal import CausalObjective
-from hrmctl_training.examples import Example, Row, encode_rows, read_rows
-from hrmctl_training.fit import check_positions, fit, measured_value, observations
+from hrmctl_models.loading import (
+    answers_in_place,
+    build,
+    configure,
+    load,
+    load_tokenizer,
+    put_folder,
+    resolve_device,
+    save,
+)
+from hrmctl_models.tokenizers import character_tokenizer, train_tokenizer
+from hrmctl_training.fit import check_positions, fit, observations
 from hrmctl_training.memory import PeakMemory
+from hrmctl_training.packing import check_packing
+from hrmctl_training.prepare import prepare
+from hrmctl_training.probes import probes_of
+from hrmctl_training.sources import training_texts
+from hrmctl_training.switches import checkpoint_activations, return_freed_memory, set_dropout
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hrmctl import Artifact, Context, InputError, Observation, Output, StageError, StageInputs, StageResult
+from hrmctl import Artifact, Context, InputError, Observation, Output, StageInputs, StageResult
+from hrmctl_finetune.adapters import Adapted, adapt, first_rows, hand_over, with_setting
+from hrmctl_finetune.objectives import feed
 from hrmctl_finetune.params import FinetuneParams
 
 
@@ -30,62 +46,78 @@ def run(params: FinetuneParams, inputs: StageInputs, ctx: Context) -> StageResul
     if (params.init is None) == (parent is None):
         given = "both were" if parent else "neither was"
         raise InputError(f"finetune starts from an architecture (init) or from a model, and {given} given; give one")
+    if params.config and parent:
+        raise InputError("config changes the architecture of fresh weights (init); a model keeps its own")
     torch.set_num_threads(ctx.threads)
     device = resolve_device(ctx.device)
     with PeakMemory() as memory:
-        rows = read_rows(inputs["data"].path)
-        model, tokenizer = _start(params, parent, rows, ctx)
-        check_positions(model, params.max_length)
-        examples, too_long = _encoded(rows, tokenizer, params, ctx, "training")
-        validation: list[Example] = []
-        if "validation" in inputs:
-            validation, _ = _encoded(read_rows(inputs["validation"].path), tokenizer, params, ctx, "validation")
-        objective = CausalObjective(model, pad=1 if tokenizer.pad_token_id == 0 else 0)
-        training = fit(model.to(device), objective, examples, validation, params, memory, ctx)
-        folder = ctx.scratch / "model"
-        save(model.cpu().eval(), tokenizer, folder)
-    output = Output(folder, params.init or parent.label)  # type: ignore[union-attr]
-    about = {"model": output, "dataset": inputs["data"]}
-    left_out = measured_value(len(too_long), "rows", len(rows), {"max_length": params.max_length})
-    evidence = [*observations(training, about), Observation("rows_too_long", "measurement/v1", left_out, about)]
-    return StageResult({"model": output}, evidence)
+        data: tuple[Artifact, ...] = inputs["data"]
+        if params.low_memory:
+            return_freed_memory(ctx.log)
+        adapted = None if params.method == "full" else adapt(params, parent, device, ctx)  # type: ignore[arg-type]
+        model, tokenizer = (adapted.model, adapted.tokenizer) if adapted else _start(params, parent, data, ctx)
+        if params.dropout is not None and not adapted:
+            set_dropout(model, params.dropout)
+        if params.gradient_checkpointing:
+            checkpoint_activations(model)
+        if not answers_in_place(model.config):
+            check_positions(model, params.max_length)
+        if params.packing == "pack":
+            check_packing(model)
+        prepared = prepare(data, inputs.get("validation"), tokenizer, params, ctx)
+        model = model.to(device)
+        fed = feed(params, model, tokenizer, prepared, ctx)
+        watchers = probes_of(model, tokenizer, data, inputs.get("validation"), params, ctx)
+        training = fit(model, fed.objective, fed.examples, fed.validation, params, memory, ctx, watchers)
+    label = parent.label if parent else _label(params)
+    label = f"{label}@{params.variant}" if params.variant else label
+    outputs, measured = _handed_over(model, tokenizer, adapted, label, prepared.examples, params, ctx)
+    output = outputs["model"]
+    evidence = [*with_setting(observations(training, prepared.about(output)), params), *measured]
+    evidence += prepared.observations(output, training.order, training.progress.position)
+    return StageResult(outputs, evidence)
+
+
+def _handed_over(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    adapted: Adapted | None,
+    label: str,
+    examples: Sequence[Any],
+    params: FinetuneParams,
+    ctx: Context,
+) -> tuple[dict[str, Output], list[Observation]]:
+    if adapted:
+        return hand_over(adapted, params, label, first_rows(examples), ctx)
+    folder = ctx.scratch / "model"
+    save(model.cpu().eval(), tokenizer, folder)
+    return {"model": Output(folder, label)}, []
+
+
+def _label(params: FinetuneParams) -> str:
+    """The architecture, and the settings that make it another one: a changed model never stands for the named one."""
+    changed = ",".join(f"{name}={json.dumps(value)}" for name, value in sorted(params.config.items()))
+    return f"{params.init}[{changed}]" if changed else str(params.init)
 
 
 def _start(
-    params: FinetuneParams, parent: Artifact | None, rows: Sequence[Row], ctx: Context
+    params: FinetuneParams, parent: Artifact | None, data: Sequence[Artifact], ctx: Context
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if parent is not None:
         loaded = load(parent.path, device="cpu", dtype="float32")
         return loaded.model, loaded.tokenizer
-    tokenizer = _trained_tokenizer(params, rows, ctx.scratch / "tokenizer")
+    tokenizer = _trained_tokenizer(params, data, ctx.scratch / "tokenizer")
     ids = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
-    return build(str(params.init), len(tokenizer), ids, ctx.seed), tokenizer
+    return build(str(params.init), len(tokenizer), ids, ctx.seed, params.config), tokenizer
 
 
-def _trained_tokenizer(params: FinetuneParams, rows: Sequence[Row], folder: Path) -> PreTrainedTokenizerBase:
+def _trained_tokenizer(params: FinetuneParams, data: Sequence[Artifact], folder: Path) -> PreTrainedTokenizerBase:
     """Trained once an attempt's scratch folder: a resumed run reads the tokens that its checkpoint was made with."""
     if not folder.is_dir():
         draft = folder.with_name(".tokenizer.draft")
-        # Apart, as they are encoded: generation sees the prompt alone.
-        texts = (text for row in rows for text in (row.prompt, row.completion))
-        train_tokenizer(texts, params.vocab_size).save_pretrained(draft)
+        texts = training_texts(data, params)
+        in_place = answers_in_place(configure(str(params.init), params.vocab_size, {}, params.config))
+        tokenizer = character_tokenizer(texts) if in_place else train_tokenizer(texts, params.vocab_size)
+        tokenizer.save_pretrained(draft)
         put_folder(draft, folder)
     return load_tokenizer(folder)
-
-
-def _encoded(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, params: FinetuneParams, ctx: Context, what: str
-) -> tuple[list[Example], list[int]]:
-    examples, too_long = encode_rows(rows, tokenizer, params.max_length, params.loss_on)
-    if not examples:
-        raise StageError(f"every {what} row is longer than {params.max_length} tokens; raise max_length")
-    if too_long:
-        ctx.log.warning(
-            "%d of %d %s rows are longer than %d tokens and left out (first at line %d)",
-            len(too_long),
-            len(rows),
-            what,
-            params.max_length,
-            too_long[0],
-        )
-    return examples, too_long

@@ -3,7 +3,8 @@
 `token_ids` are `bos_token_id`, `eos_token_id` and `pad_token_id`. HRM is the hierarchical reasoning
 model of transformers' `hrm_text`: a fast stack L and a slow stack H of the same weights are run
 `H_cycles` times, with `L_cycles` passes of L before each pass of H, so that a model does the work of
-`num_hidden_layers * H_cycles * (L_cycles + 1)` layers with the weights of `2 * num_hidden_layers`.
+`num_hidden_layers * H_cycles * (L_cycles + 1)` layers with the weights of `2 * num_hidden_layers`. `hrm_act`
+is the model with adaptive computation of `hrmctl_models.hrm_act`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import GPT2Config, HrmTextConfig, LlamaConfig, Qwen2Config
+
+from hrmctl_models.hrm_act.configuration import HrmActConfig
 
 
 def _hrm(
@@ -49,6 +52,47 @@ def hrm_small(vocab_size: int, **token_ids: Any) -> HrmTextConfig:
 def hrm_27m(vocab_size: int, **token_ids: Any) -> HrmTextConfig:
     """27M parameters at 8,192 tokens."""
     return _hrm(vocab_size, token_ids, width=512, mlp=1152, layers=3, heads=8, low_cycles=2)
+
+
+def _hrm_act_small(vocab_size: int, **options: Any) -> HrmActConfig:
+    return HrmActConfig(
+        vocab_size=vocab_size,
+        hidden_size=128,
+        intermediate_multiple=32,
+        num_attention_heads=4,
+        H_layers=1,
+        L_layers=1,
+        dtype="float32",
+        **options,
+    )
+
+
+def hrm_act_tiny(vocab_size: int, **token_ids: Any) -> HrmActConfig:
+    """0.4M parameters and 128 for each of 512 positions; answers in place."""
+    # Learned, because a grid's rows and columns are absolute places, and rotary positions know distances alone.
+    # The rest was chosen on validation puzzles of size 4 for what a minute of a CPU can learn.
+    return _hrm_act_small(
+        vocab_size,
+        positions="learned",
+        max_position_embeddings=512,
+        norm="pre",
+        L_cycles=1,
+        grad_cycles=2,
+        loss_type="softmax",
+        halt_max_steps=8,
+        q_continue=False,
+        **token_ids,
+    )
+
+
+def hrm_act_text_tiny(vocab_size: int, **token_ids: Any) -> HrmActConfig:
+    """0.5M parameters at 512 tokens; a causal language model of at most 4 segments."""
+    return _hrm_act_small(vocab_size, causal=True, halt_max_steps=4, loss_type="softmax", **token_ids)
+
+
+def hrm_act_27m(vocab_size: int, **token_ids: Any) -> HrmActConfig:
+    """The size of Wang et al. 2025 (arXiv 2506.21734): 27.3M parameters and the embeddings; answers in place."""
+    return HrmActConfig(vocab_size=vocab_size, dtype="float32", **token_ids)
 
 
 def _gpt2(
@@ -107,17 +151,26 @@ def qwen2_tiny(vocab_size: int, **token_ids: Any) -> Qwen2Config:
     )
 
 
-def llama_tiny(vocab_size: int, **token_ids: Any) -> LlamaConfig:
-    """0.5M parameters at 512 tokens."""
+def _llama(vocab_size: int, token_ids: dict[str, Any], *, width: int, mlp: int, layers: int, heads: int) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=vocab_size,
-        hidden_size=128,
-        intermediate_size=352,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        hidden_size=width,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
         dtype="float32",
         **token_ids,
     )
+
+
+def llama_tiny(vocab_size: int, **token_ids: Any) -> LlamaConfig:
+    """0.5M parameters at 512 tokens."""
+    return _llama(vocab_size, token_ids, width=128, mlp=352, layers=2, heads=4)
+
+
+def llama_160m(vocab_size: int, **token_ids: Any) -> LlamaConfig:
+    """155M parameters at 512 tokens: wide enough that weights, not the process, are most of the memory."""
+    return _llama(vocab_size, token_ids, width=1024, mlp=2816, layers=12, heads=16)

@@ -8,14 +8,17 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+import hrmctl_models.hrm_act  # noqa: F401  (makes hrm_act known to the Auto classes)
 from hrmctl import ArchitectureSpec, InputError, StageError
 from hrmctl.errors import StoreError
 from hrmctl.registry import resolve
@@ -25,8 +28,13 @@ from hrmctl_models import hrmctl_architectures
 transformers_logging.disable_progress_bar()
 
 QUANTIZED_MARK = "hrmctl_quantization.json"
+ADAPTER_MARK = "hrmctl_adapter.json"
 _DTYPES = {"float32", "bfloat16", "float16"}
-_OFFLINE = {"local_files_only": True, "trust_remote_code": False}
+# What a configuration holds besides its architecture's settings; the tokenizer decides on vocabulary and token ids.
+_NOT_SETTINGS = {"architectures", "model_type", "transformers_version", "dtype", "vocab_size", "auto_map"} | {
+    f"{name}_token_id" for name in ("bos", "eos", "pad", "sep", "decoder_start")
+}
+OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +63,17 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def count_parameters(model: torch.nn.Module) -> int:
-    """Number of parameters, each shared tensor once, trained or not."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Number of parameters, each shared tensor once, trained or not; one in NF4 counts like any other."""
+    return sum(_elements(parameter) for parameter in model.parameters())
+
+
+def _elements(parameter: torch.Tensor) -> int:
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else torch.Size(state.shape).numel()
 
 
 def load(path: Path, device: str = "auto", dtype: str = "auto") -> LoadedModel:
-    """Load any transformers causal LM folder or a folder of hrmctl's own quantized format.
+    """Load any transformers causal LM folder, a folder of hrmctl's own quantized format, or one of an adapter.
 
     Only safetensors are read and no code of the folder is run. `dtype` is `auto` (as stored),
     `float32`, `bfloat16` or `float16`. Raises StageError saying what the folder lacks.
@@ -68,12 +81,14 @@ def load(path: Path, device: str = "auto", dtype: str = "auto") -> LoadedModel:
     path = Path(path)
     if (path / QUANTIZED_MARK).is_file():
         return import_module("hrmctl_models.quantized").load(path, device=device, dtype=dtype)
-    _check(path, dtype)
+    if (path / ADAPTER_MARK).is_file():
+        return import_module("hrmctl_models.adapters").load(path, device=device, dtype=dtype)
+    check_folder(path, dtype)
     where = resolve_device(device)
     tokenizer = load_tokenizer(path)
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype if dtype == "auto" else getattr(torch, dtype), use_safetensors=True, **_OFFLINE
+            path, dtype=dtype if dtype == "auto" else getattr(torch, dtype), use_safetensors=True, **OFFLINE
         )
     except Exception as error:
         raise StageError(
@@ -87,14 +102,15 @@ def load(path: Path, device: str = "auto", dtype: str = "auto") -> LoadedModel:
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder, without running any code of it. Raises StageError."""
     try:
-        return AutoTokenizer.from_pretrained(path, **_OFFLINE)
+        return AutoTokenizer.from_pretrained(path, **OFFLINE)
     except Exception as error:
         raise StageError(
             f"{path}: the tokenizer cannot be loaded ({_first_line(error)}); a model folder needs tokenizer.json"
         ) from error
 
 
-def _check(path: Path, dtype: str) -> None:
+def check_folder(path: Path, dtype: str = "auto") -> None:
+    """Raise StageError where this is no model folder in transformers' format, InputError at an unknown dtype."""
     if dtype != "auto" and dtype not in _DTYPES:
         raise InputError(f"dtype {dtype!r} is not one of auto, {', '.join(sorted(_DTYPES))}")
     config = path / "config.json"
@@ -111,20 +127,84 @@ def _check(path: Path, dtype: str) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    # A validator's error says on the first line only which validator it was.
+    return (lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0])[:300]
 
 
-def build(architecture: str, vocab_size: int, token_ids: Mapping[str, int], seed: int) -> PreTrainedModel:
+def build(
+    architecture: str,
+    vocab_size: int,
+    token_ids: Mapping[str, int | None],
+    seed: int,
+    overrides: Mapping[str, Any] | None = None,
+) -> PreTrainedModel:
     """A model of a registered architecture with fresh weights in float32 on the CPU.
 
-    `token_ids` maps `bos`, `eos` and `pad` to ids. The weights depend on `seed` alone, and the
-    caller's random state is left as it was. Raises InputError naming the known architectures.
+    `token_ids` maps `bos`, `eos` and `pad` to ids, `overrides` settings of the architecture's configuration
+    to other values. The weights depend on `seed` alone, and the caller's random state is left as it was.
+    Raises InputError naming the known architectures, or the known settings.
     """
-    config = _config_function(architecture)(vocab_size, **{f"{name}_token_id": i for name, i in token_ids.items()})
+    config = configure(architecture, vocab_size, token_ids, overrides)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        try:
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if not overrides:
+                raise
+            reason = f"{type(error).__name__}: {_first_line(error)}"
+            raise InputError(f"{architecture} cannot be built with {dict(overrides)} ({reason})") from error
     return model.eval()
+
+
+def configure(
+    architecture: str,
+    vocab_size: int,
+    token_ids: Mapping[str, int | None],
+    overrides: Mapping[str, Any] | None = None,
+) -> PreTrainedConfig:
+    """The configuration of a registered architecture, `overrides` in it. Raises InputError as `build` does."""
+    config = _config_function(architecture)(vocab_size, **{f"{name}_token_id": i for name, i in token_ids.items()})
+    return _overridden(architecture, config, overrides) if overrides else config
+
+
+def answers_in_place(config: PreTrainedConfig) -> bool:
+    """Whether such a model writes its answer in the place of the question (`hrm_act` with `causal` false)."""
+    return config.model_type == "hrm_act" and not config.causal
+
+
+def _overridden(architecture: str, config: PreTrainedConfig, overrides: Mapping[str, Any]) -> PreTrainedConfig:
+    settings = {name: value for name, value in config.to_dict().items() if name not in _NOT_SETTINGS}
+    if "num_layers_per_stack" in settings:
+        # hrm_text rewrites the layers of a stack into those of all its passes.
+        settings["num_hidden_layers"] = settings.pop("num_layers_per_stack")
+    overrides = {name: list(value) if isinstance(value, tuple) else value for name, value in overrides.items()}
+    for name, value in overrides.items():
+        if name not in settings:
+            near = [key for key in settings if key.lower() == name.lower()] or get_close_matches(name, settings, 1)
+            remedy = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(settings))}"
+            raise InputError(f"{architecture} has no setting {name!r}; {remedy}")
+        if not _alike(value, settings[name]):
+            raise InputError(f"{architecture}: {name} is {settings[name]!r}, so {value!r} cannot stand for it")
+        if _whole(value) and _whole(settings[name]) and value < 1 <= settings[name]:
+            raise InputError(f"{architecture}: {name} is {value}, but must be 1 or more")
+    ids = {name: value for name, value in config.to_dict().items() if name.endswith("_token_id")}
+    try:
+        return type(config)(vocab_size=config.vocab_size, **ids, **{**settings, **overrides})
+    except Exception as error:
+        raise InputError(f"{architecture} cannot be built with {dict(overrides)} ({_first_line(error)})") from error
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _alike(value: Any, known: Any) -> bool:
+    if known is None or isinstance(known, bool) or isinstance(value, bool):
+        return known is None or isinstance(known, bool) == isinstance(value, bool)
+    numbers = (int, float)
+    return isinstance(value, type(known)) or (isinstance(value, numbers) and isinstance(known, float))
 
 
 def _config_function(architecture: str) -> Callable[..., PreTrainedConfig]:

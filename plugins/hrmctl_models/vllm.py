@@ -30,7 +30,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
 from hrmctl import StageError
 from hrmctl_models.endings import Complete, Completion, Endings, end_tokens
 from hrmctl_models.generate import check_limits, encode_prompts, window_of
-from hrmctl_models.loading import QUANTIZED_MARK, load_tokenizer
+from hrmctl_models.loading import ADAPTER_MARK, QUANTIZED_MARK, load_tokenizer
 from hrmctl_models.sampling import Sampling, sample_digest
 from hrmctl_models.vllm_server import Server
 
@@ -128,6 +128,8 @@ def _configs(folder: Path) -> tuple[PreTrainedConfig, GenerationConfig | None]:
     """Configuration and, where there is one, generation configuration of a folder that vLLM can read right."""
     if (Path(folder) / QUANTIZED_MARK).is_file():
         raise StageError(f"{folder}: vLLM cannot read hrmctl's own quantized format; use the engine hrmctl")
+    if (Path(folder) / ADAPTER_MARK).is_file():
+        raise StageError(f"{folder}: vLLM is given plain models only; finetune with merge: true, or use hrmctl")
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         named = (Path(folder) / "generation_config.json").is_file()

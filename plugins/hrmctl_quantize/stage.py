@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from hrmctl_models import load
+from hrmctl_models.adapters import base_folder
 from hrmctl_models.quantized import (
     METHOD,
     QUANTIZED_MARK,
@@ -47,7 +48,8 @@ class Loss:
 def run(params: QuantizeParams, inputs: StageInputs, ctx: Context) -> StageResult:
     """Quantize `inputs["model"]`. Raises StageError where it is quantized already, not finite, or has no matrix."""
     parent: Artifact = inputs["model"]
-    _refuse_quantized(parent.path)
+    source = base_folder(parent.path)
+    _refuse_quantized(source)
     # On the CPU in the precision it is stored in: rounding is done once and in float32.
     model = load(parent.path, device="cpu").model
     _refuse_nonfinite(model)
@@ -58,7 +60,7 @@ def run(params: QuantizeParams, inputs: StageInputs, ctx: Context) -> StageResul
     entries = {name: _entry(module) for name, module in owners.items()}
     manifest = Manifest(params.scheme, params.group_size, params.symmetric, entries, tied)
     rest = remaining_tensors(model, {*owners, *tied})
-    folder = _write(ctx.scratch, parent.path, manifest, {**tensors, **rest})
+    folder = _write(ctx.scratch, source, manifest, {**tensors, **rest})
     half = _half_precision_files(model, ctx.scratch / "fp16")
     ctx.progress(len(owners), len(owners))
     output = Output(folder, f"{parent.label}/{params.scheme}")

@@ -45,12 +45,16 @@ def wilson(p: float, n: int, level: float = 0.95) -> tuple[float, float]:
     return low, high
 
 
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Exact two-sided McNemar p: a binomial test of the discordant pairs against one half; 1.0 without any."""
+def binomial_tail(at_most: int, trials: int) -> float:
+    """P(at most so many heads in so many tosses of a fair coin): the one-sided exact McNemar p; 1.0 without any."""
     from scipy.special import bdtr
 
-    discordant = only_a + only_b
-    return min(1.0, 2 * float(bdtr(min(only_a, only_b), discordant, 0.5)))
+    return float(bdtr(at_most, trials, 0.5))
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Exact two-sided McNemar p: a binomial test of the discordant pairs against one half; 1.0 without any."""
+    return min(1.0, 2 * binomial_tail(min(only_a, only_b), only_a + only_b))
 
 
 def bootstrap_means(values: Sequence[float], resamples: int, seed: int) -> Floats:

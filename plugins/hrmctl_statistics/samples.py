@@ -128,9 +128,9 @@ def paired_delta(evidence: Sequence[Evidence], params: PairedDeltaParams) -> Val
     every problem differs alike or no first samples disagree.
     """
     left, right = evidence
-    pairs = _pairs(left, right)
+    pairs = paired(left, right)
     deltas = [estimators.pass_at_k(a.n, a.c, params.k) - estimators.pass_at_k(b.n, b.c, params.k) for a, b in pairs]
-    table = _table(pairs)
+    table = discordance(pairs)
     if round(max(deltas) - min(deltas), estimators.DECIMALS) == 0:
         raise Undecidable(f"all {len(pairs)} problems differ by {deltas[0]:g}; resampling them cannot show a spread")
     if not table["discordant"]:
@@ -151,7 +151,8 @@ def paired_delta(evidence: Sequence[Evidence], params: PairedDeltaParams) -> Val
     )
 
 
-def _pairs(left: Evidence, right: Evidence) -> list[tuple[Problem, Problem]]:
+def paired(left: Evidence, right: Evidence) -> list[tuple[Problem, Problem]]:
+    """The problems of both sides by id, in order of the ids. Raises MeasureError where the sides are not paired."""
     distinct_evidence(left, right)
     _comparable(left, right)
     a, b = {p.id: p for p in problems(left)}, {p.id: p for p in problems(right)}
@@ -170,7 +171,8 @@ def _comparable(left: Evidence, right: Evidence) -> None:
         raise MeasureError("unpaired: the sides were evaluated on different data sets")
 
 
-def _table(pairs: Sequence[tuple[Problem, Problem]]) -> dict[str, int]:
+def discordance(pairs: Sequence[tuple[Problem, Problem]]) -> dict[str, int]:
+    """How often the first samples of both sides passed: both, only one, neither."""
     first = [(first_passed(a), first_passed(b)) for a, b in pairs]
     only_a, only_b = first.count((True, False)), first.count((False, True))
     return {

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn import functional
 from transformers import PreTrainedModel
 
-from hrmctl_training.examples import IGNORED, Batch, Example, collate
+from hrmctl_training.examples import IGNORED, Batch, Example, Packed, collate
+from hrmctl_training.fused_loss import evaluation, summed_cross_entropy
 from hrmctl_training.objective import Loss
+from hrmctl_training.outputs import Output
+from hrmctl_training.positions import only_positions, packed
+
+__all__ = ["CausalObjective", "only_positions", "packed"]
 
 
 class CausalObjective:
@@ -25,8 +27,9 @@ class CausalObjective:
     def __init__(self, model: PreTrainedModel, pad: int) -> None:
         self.model = model
         self.pad = pad
+        self.output = Output(model)
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
+    def collate(self, examples: Sequence[Example | Packed]) -> Batch:
         """Right-padded rows, (rows, length)."""
         return collate(examples, self.pad)
 
@@ -36,32 +39,26 @@ class CausalObjective:
 
     def loss(self, batch: Batch) -> Loss:
         """The summed loss over the learned tokens."""
-        logits, targets = self.logits(batch)
-        return Loss(functional.cross_entropy(logits.float(), targets, reduction="sum"))
+        targets = batch.labels[:, 1:]
+        wanted = targets != IGNORED
+        hidden, head = self.output.at(batch, wanted)
+        return Loss(summed_cross_entropy(hidden, head, targets[wanted]))
 
     def evaluate(self, batch: Batch) -> Loss:
         """The summed loss, and how many learned tokens and how many whole rows are the likeliest ones."""
-        logits, targets = self.logits(batch)
-        total = functional.cross_entropy(logits.float(), targets, reduction="sum")
-        wanted = batch.labels[:, 1:] != IGNORED
+        targets = batch.labels[:, 1:]
+        wanted = targets != IGNORED
+        hidden, head = self.output.at(batch, wanted)
         right = torch.zeros_like(wanted)
-        right[wanted] = logits.argmax(-1) == targets
+        total, right[wanted] = evaluation(hidden, head, targets[wanted])
         whole = (right | ~wanted).all(1)
         return Loss(
             total,
             {
-                "token_accuracy": (right.sum(), targets.numel()),
+                "token_accuracy": (right.sum(), len(hidden)),
                 "exact_accuracy": (whole.sum(), len(batch.lines)),
             },
         )
-
-    def logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """The logits (learned, vocabulary) and the targets (learned,) of the learned tokens."""
-        targets = batch.labels[:, 1:]
-        wanted = targets != IGNORED
-        with only_positions(self.model, wanted) as selected:
-            logits = self.model(input_ids=batch.input_ids[:, :-1], use_cache=False).logits
-        return (logits if selected else logits[wanted]), targets[wanted]
 
     def state(self) -> Mapping[str, Any]:
         """Nothing is carried from step to step."""
@@ -69,27 +66,3 @@ class CausalObjective:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Nothing is carried from step to step."""
-
-
-@contextmanager
-def only_positions(model: nn.Module, wanted: torch.Tensor) -> Iterator[list[bool]]:
-    """Within this, the model computes logits only where `wanted` (rows, length) is true, as (chosen, vocabulary).
-
-    The output layer is wide and most positions are prompt or padding. The list that is yielded is
-    empty where the model has no output layer of its own to do this with.
-    """
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    selected: list[bool] = []
-
-    def choose(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        if inputs[0].shape[:2] != wanted.shape:
-            return inputs
-        selected.append(True)
-        return (inputs[0][wanted], *inputs[1:])
-
-    handle = head.register_forward_pre_hook(choose) if head is not None else None
-    try:
-        yield selected
-    finally:
-        if handle is not None:
-            handle.remove()

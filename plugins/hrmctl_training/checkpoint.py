@@ -41,6 +41,7 @@ class Progress:
     overflows: int = 0
     peak_memory: int = 0
     memory_samples: int = 0
+    peak_device_memory: int = 0
     rate_scale: float = 1.0
     best_loss: float | None = None
     best_step: int = 0

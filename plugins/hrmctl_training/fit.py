@@ -11,14 +11,21 @@ from hrmctl_models.loading import count_parameters
 from transformers import PreTrainedModel
 
 from hrmctl import Context, InputError, Observation, StageError
+from hrmctl_training.budget import BUDGET, steps_within
 from hrmctl_training.checkpoint import sweep
 from hrmctl_training.examples import Order
+from hrmctl_training.hrm_layers import lean_layers
+from hrmctl_training.interventions import InterventionWatcher
 from hrmctl_training.loop import BEST, CHECKPOINT, NONFINITE, Training
 from hrmctl_training.memory import PeakMemory
 from hrmctl_training.objective import Objective
 from hrmctl_training.optimizers import make_optimizers
 from hrmctl_training.params import TrainingParams
+from hrmctl_training.plateau import PlateauWatcher
 from hrmctl_training.watch import Watcher
+
+# Above it the FLOPs of passes are not what their fit takes them for.
+_RESIDUAL = 0.01
 
 
 def fit(
@@ -30,15 +37,16 @@ def fit(
     memory: PeakMemory,
     ctx: Context,
     watchers: Sequence[Watcher] = (),
+    order: Order | None = None,
 ) -> Training:
     """Train `model`, which is on its device, and return the finished run; its weights are those to be saved.
 
     Continues from a checkpoint in the scratch folder of `ctx` to the very weights that an undisturbed run
     ends with (on the CPU, with the same number of threads). Raises what `Training.run` raises.
     """
-    order = Order(examples, params.batch, ctx.seed)
-    passes = params.epochs * order.batches_per_epoch / params.accumulation
-    for name in (CHECKPOINT, NONFINITE, BEST):
+    _check_validated(params, validation)
+    order = order or Order(examples, params.batch, ctx.seed)
+    for name in (CHECKPOINT, NONFINITE, BEST, BUDGET):
         sweep(ctx.scratch, name)
     training = Training(
         model=model,
@@ -47,15 +55,42 @@ def fit(
         order=order,
         validation=validation,
         params=params,
-        steps=params.steps or max(1, math.ceil(passes)),
+        steps=steps_of(params, order),
         device=next(model.parameters()).device,
         folder=ctx.scratch,
         memory=memory,
-        watchers=watchers,
+        watchers=(*watchers, *_of_recipe(params)),
     )
-    training.run(ctx)
+    with lean_layers(model):
+        if params.flops is not None:
+            training.steps = steps_within(params.flops, training, ctx)
+        training.run(ctx)
     check_weights(model)
+    if training.meter.residual > _RESIDUAL:
+        ctx.log.warning("train_flops is a fit that is up to %.1f%% off", 100 * training.meter.residual)
     return training
+
+
+def _check_validated(params: TrainingParams, validation: Sequence[Any]) -> None:
+    """Raise InputError where something waits for a validation that there are no rows for."""
+    watched = [item.when.metric for item in params.interventions if item.when]
+    watched += [params.plateau.metric] if params.plateau else []
+    asked = {name: getattr(params, name) for name in ("early_stopping", "eval_interval")}
+    asked |= {name: name for name in watched if name.startswith("val_")}
+    wanted = [name for name, value in asked.items() if value is not None]
+    if wanted and not validation:
+        raise InputError(f"{wanted[0]} needs validation rows; give the input validation, or set validation_split")
+
+
+def _of_recipe(params: TrainingParams) -> list[Watcher]:
+    """The watchers that parameters ask for, in an order in which points of intervention see what the others found."""
+    watchers: list[Watcher] = [PlateauWatcher(params.plateau)] if params.plateau else []
+    return [*watchers, *([InterventionWatcher(params.interventions)] if params.interventions else [])]
+
+
+def steps_of(params: TrainingParams, order: Order) -> int:
+    """The optimizer steps of a run, where they are not derived from its FLOPs."""
+    return params.steps or max(1, math.ceil(params.epochs * order.batches_per_epoch / params.accumulation))
 
 
 def check_positions(model: PreTrainedModel, max_length: int) -> None:
@@ -73,21 +108,46 @@ def check_weights(model: PreTrainedModel) -> None:
 
 
 def observations(training: Training, about: dict[str, Any]) -> list[Observation]:
-    """What the run measured: its curves as `training` (series/v1) and one measurement/v1 each of the rest."""
+    """What the run measured: its curves as `training` (series/v1) and one measurement/v1 each of the rest.
+
+    `final_val_*` are of the weights as they are handed over, which early stopping and a stop between two
+    validations make others than those of the last point of the curve.
+    """
     model, params, done, memory = training.model, training.params, training.progress, training.memory
     setting = {"device": training.device.type, "threads": torch.get_num_threads(), "precision": params.precision}
+    flops, parts = _flops(training)
     measured = {
         "vocabulary": measured_value(model.get_input_embeddings().weight.shape[0], "tokens"),
         "parameters": measured_value(count_parameters(model), "parameters"),
         "nonfinite": measured_value(done.nonfinite, "steps", done.step, {"on_nonfinite": params.on_nonfinite}),
+        "updates": measured_value(done.step - done.nonfinite - done.overflows, "steps", done.step),
+        "overflows": measured_value(done.overflows, "steps", done.step),
         "peak_rss": measured_value(memory.peak, "bytes", memory.samples, setting),
         "train_seconds": measured_value(done.seconds, "seconds", done.step, setting),
         "train_cpu_seconds": measured_value(done.cpu_seconds, "seconds", done.step, setting),
+        "train_flops": measured_value(flops, "FLOPs", done.step, parts),
         "tokens_seen": measured_value(done.tokens, "tokens", done.step),
         "examples_seen": measured_value(done.examples, "examples", done.step),
     }
+    if done.peak_device_memory:
+        measured["peak_device_memory"] = measured_value(done.peak_device_memory, "bytes", done.step, setting)
+    saved = {"step": done.best_step or done.step, "stopped": done.stopped or ""}
+    for name, value in training.final.items():
+        measured[f"final_{name}"] = measured_value(value, "nats" if name == "val_loss" else "1", 1, saved)
+    for watcher in training.watchers:
+        measured |= watcher.measured()
     series = Observation("training", "series/v1", {"series": done.series}, about)
     return [series, *(Observation(name, "measurement/v1", payload, about) for name, payload in measured.items())]
+
+
+def _flops(training: Training) -> tuple[int, dict[str, Any]]:
+    """FLOPs of a finished run, and what they are made of; an update that was left out took none."""
+    meter, done = training.meter, training.progress
+    passes, updates = meter.passes, done.step - done.nonfinite - done.overflows
+    optimizer = meter.per_update * updates
+    parts = {"passes": passes, "optimizer": optimizer, "counted": meter.counted, "residual": meter.residual}
+    budget = {} if training.params.flops is None else {"budget": training.params.flops}
+    return passes + optimizer, parts | budget
 
 
 def measured_value(value: float, unit: str, n: int = 1, context: dict[str, Any] | None = None) -> dict[str, Any]:

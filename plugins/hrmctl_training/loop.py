@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from torch.optim import Optimizer
 
@@ -18,6 +19,7 @@ from hrmctl import Cancelled, Context, StageError
 from hrmctl_training.average import WeightAverage
 from hrmctl_training.checkpoint import Checkpoints, Progress, load_trained_state, trained_state, write_tensors
 from hrmctl_training.examples import Batch, Order, derived_seed, in_order
+from hrmctl_training.flops import Meter, Shape, shape_of
 from hrmctl_training.memory import PeakMemory
 from hrmctl_training.objective import Loss, Objective
 from hrmctl_training.optimizers import clip, rate_at, set_rate
@@ -42,7 +44,10 @@ class Started:
 
 @dataclass
 class Training:
-    """One training run: what is trained, on what, how, and where it stands."""
+    """One training run: what is trained, on what, how, and where it stands.
+
+    `final` is the validation of the weights that a finished run leaves in the model.
+    """
 
     model: nn.Module
     objective: Objective
@@ -56,11 +61,13 @@ class Training:
     memory: PeakMemory
     watchers: Sequence[Watcher] = ()
     progress: Progress = field(default_factory=Progress)
+    final: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.checkpoints = Checkpoints(self.folder / CHECKPOINT, self.params.checkpoint_limit)
         self.average = WeightAverage(self.model, self.params.ema) if self.params.ema else None
         self.scaler = torch.amp.GradScaler(self.device.type) if self.params.precision == "fp16" else None
+        self.meter = Meter(self.optimizers)
 
     def run(self, ctx: Context) -> Progress:
         """Train to the last step, reporting each one, and leave in the model the weights to be saved.
@@ -88,12 +95,13 @@ class Training:
     def _step(self, ctx: Context) -> dict[str, float]:
         started = Started()
         step, first = self.progress.step, self.progress.position
-        batches = [
-            self.objective.collate(self.order.at(first + i)).to(self.device) for i in range(self.params.accumulation)
-        ]
+        collated = [self.objective.collate(self.order.at(first + i)) for i in range(self.params.accumulation)]
+        # On the host: reading a number from the device would wait for it.
+        shapes = [shape_of(batch) for batch in collated]
+        batches = [batch.to(self.device) for batch in collated]
         torch.manual_seed(derived_seed(ctx.seed, "step", step))
         rate = rate_at(step, self.steps, self.params) * self.progress.rate_scale
-        loss, norm, metrics = self._gradients(batches)
+        loss, norm, metrics = self._gradients(batches, shapes)
         if math.isfinite(loss) and not math.isfinite(norm) and self._overflowed():
             return self._count(batches, started)
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -103,17 +111,18 @@ class Training:
         self._update(rate)
         return self._count(batches, started, loss=loss, lr=rate, grad_norm=norm, **metrics)
 
-    def _gradients(self, batches: Sequence[Batch]) -> tuple[float, float, dict[str, float]]:
+    def _gradients(self, batches: Sequence[Batch], shapes: Sequence[Shape]) -> tuple[float, float, dict[str, float]]:
         """Loss, gradient norm and further metrics of a step, fetched from the device together."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         units = sum(self.objective.units(batch) for batch in batches)
         scale = self.scaler.scale if self.scaler else _unscaled
         losses = []
-        for batch in batches:
-            with self.autocast():
-                loss = self.objective.loss(batch)
-            scale(loss.total / units).backward()
+        for batch, shape in zip(batches, shapes, strict=True):
+            with self.meter.passing(shape, getattr(self.objective, "phase", 0)):
+                with self.autocast():
+                    loss = self.objective.loss(batch)
+                scale(loss.total / units).backward()
             losses.append(Loss(loss.total.detach() / units, loss.sums))
         if self.scaler:
             for optimizer in self.optimizers:
@@ -211,20 +220,23 @@ class Training:
         if done.worse >= self.params.early_stopping:
             done.stopped = f"no better validation loss than {done.best_loss:.6g} of step {done.best_step}"
 
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """`val_loss`, the mean over all units of the validation rows, and the objective's own metrics.
 
-        Raises StageError if the loss is not finite.
+        Of the moving average where there is one. Raises StageError if the loss is not finite.
         """
+        with self._averaged():
+            return self._measure_validation()
+
+    @torch.no_grad()
+    def _measure_validation(self) -> dict[str, float]:
         self.model.eval()
         losses, units = [], 0
-        with self._averaged():
-            for examples in in_order(self.validation, self.params.batch):
-                batch = self.objective.collate(examples).to(self.device)
-                with self.autocast():
-                    losses.append(self.objective.evaluate(batch))
-                units += self.objective.units(batch)
+        for examples in in_order(self.validation, self.params.batch):
+            batch = self.objective.collate(examples).to(self.device)
+            with self.autocast():
+                losses.append(self.objective.evaluate(batch))
+            units += self.objective.units(batch)
         self.model.train()
         total = float(sum(loss.total.item() for loss in losses))
         if not math.isfinite(total):
@@ -238,9 +250,9 @@ class Training:
 
     def _watch(self, metrics: dict[str, float], ctx: Context) -> None:
         done = self.progress
-        epoch = done.position / self.order.batches_per_epoch
+        epoch = metrics["epoch"] = done.position / self.order.batches_per_epoch
         for watcher in self.watchers:
-            with self._averaged():
+            with self._averaged() if watcher.reads_weights(done.step) else nullcontext():
                 advice = watcher.after_step(done.step, epoch, metrics, ctx)
             for name, value in advice.metrics.items():
                 metrics[name] = value
@@ -257,6 +269,7 @@ class Training:
         """Write a checkpoint of the present state."""
         done = self.progress
         done.peak_memory, done.memory_samples = self.memory.peak, self.memory.samples
+        done.peak_device_memory = max(done.peak_device_memory, self._device_memory())
         state = {
             "model": trained_state(self.model),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -264,9 +277,14 @@ class Training:
             "watchers": [dict(watcher.state()) for watcher in self.watchers],
             "average": self.average.average if self.average else None,
             "scaler": self.scaler.state_dict() if self.scaler else None,
+            "meter": dict(self.meter.state()),
             "progress": asdict(done),
+            "made_with": _made_with(),
         }
         self.checkpoints.write(state)
+
+    def _device_memory(self) -> int:
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
 
     def _resume(self, ctx: Context) -> None:
         state = next(self.checkpoints.read(ctx.log), None)
@@ -274,6 +292,10 @@ class Training:
             if self.checkpoints.path.is_file():
                 ctx.log.warning("no checkpoint can be read; training starts again from the beginning")
             return
+        if state["made_with"] != _made_with():
+            ctx.log.warning(
+                "the checkpoint was made with %s, not %s: bits may differ", state["made_with"], _made_with()
+            )
         load_trained_state(self.model, state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -284,6 +306,7 @@ class Training:
             self.average.load(state["average"])
         if self.scaler:
             self.scaler.load_state_dict(state["scaler"])
+        self.meter.load_state(state["meter"])
         self.progress = Progress(**state["progress"])
         self.memory.include(self.progress.peak_memory, self.progress.memory_samples)
         ctx.log.info("continuing after step %d", self.progress.step)
@@ -294,9 +317,22 @@ class Training:
             ctx.log.warning("stopped after step %d of %d: %s", done.step, self.steps, done.stopped)
         if self.params.early_stopping is not None and done.best_loss is not None:
             best: Mapping[str, Any] = torch.load(self.folder / BEST, map_location="cpu", weights_only=True)
+            if best["step"] != done.best_step:
+                raise StageError(f"{BEST} is of step {best['step']}, not {done.best_step}; remove {self.folder}")
             load_trained_state(self.model, best["model"])
         elif self.average:
             self.average.apply()
+        self.final = self._final_validation()
+
+    def _final_validation(self) -> dict[str, float]:
+        """The validation of the weights as they are handed over, of which the last point of the curve may not be."""
+        if not self.validation:
+            return {}
+        curves = {name: curve for name, curve in self.progress.series.items() if name.startswith("val_")}
+        last = curves.get("val_loss", {"steps": [0]})["steps"][-1]
+        if self.params.early_stopping is None and last == self.progress.step:
+            return {name: curve["values"][-1] for name, curve in curves.items() if curve["steps"][-1] == last}
+        return self._measure_validation()
 
     @property
     def _kept(self) -> Path:
@@ -324,6 +360,15 @@ class Training:
             f"training stopped before the weights were touched. The batch (data lines {_shown(batches)}) "
             f"and the weights that it met are in {self._kept}; lower lr, raise warmup, or mend those lines"
         )
+
+
+def _made_with() -> dict[str, Any]:
+    """What the bits of a step depend on besides the stage's own key."""
+    return {
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _unscaled(loss: torch.Tensor) -> torch.Tensor:

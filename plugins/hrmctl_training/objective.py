@@ -30,7 +30,8 @@ class Objective(Protocol):
     The loop calls `loss` inside its autocast and with the random state seeded for the step, divides by
     the `units` of all batches of the step, and runs the backward pass. What an objective carries from
     step to step besides the weights it hands out by `state` (tensors and plain values only) and takes
-    back by `load_state`, so that a resumed run is bit-exact.
+    back by `load_state`, so that a resumed run is bit-exact. One whose work changes in the course of a run has
+    an attribute `phase`, an integer, for the FLOPs to be found phase by phase.
     """
 
     def collate(self, examples: Sequence[Any]) -> Batch: ...

@@ -29,21 +29,27 @@ def make_optimizers(model: nn.Module, params: TrainingParams) -> list[Optimizer]
 
     `muon`: Muon (Jordan 2024) orthogonalises the update of each hidden matrix, scaled to the size of
     AdamW's (Liu et al. 2025, `match_rms_adamw`), so that one rate serves both; AdamW takes embeddings,
-    output layer, norms and biases. Norms and biases do not decay.
+    output layer, norms and biases. `auto` is `muon` where every matrix is trained, and `adamw` where some are
+    frozen: to orthogonalise each factor of an adapter is not to orthogonalise the update of the weight that they
+    make up. Norms and biases do not decay.
     """
+    # Of the matrices: a vector that never trains belongs to hrm_text itself.
+    frozen = any(not parameter.requires_grad for parameter in model.parameters() if parameter.ndim >= 2)
+    with_muon = params.optimizer == "muon" or (params.optimizer == "auto" and not frozen)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     outer = _outer_weights(model)
     matrices = [p for p in trained.values() if p.ndim >= 2 and id(p) in outer]
     hidden = [p for p in trained.values() if p.ndim >= 2 and id(p) not in outer]
     vectors = [p for p in trained.values() if p.ndim < 2]
-    muon = [p for p in hidden if p.ndim == 2] if params.optimizer == "muon" else []
+    muon = [p for p in hidden if p.ndim == 2] if with_muon else []
     chosen = {id(p) for p in muon}
     decayed = matrices + [p for p in hidden if id(p) not in chosen]
     groups = [
         {"params": decayed, "weight_decay": params.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    optimizers: list[Optimizer] = [AdamW([g for g in groups if g["params"]], lr=params.lr, betas=_BETAS)]
+    groups = [group for group in groups if group["params"]]
+    optimizers: list[Optimizer] = [AdamW(groups, lr=params.lr, betas=_BETAS)] if groups else []
     if muon:
         optimizers.append(Muon(muon, lr=params.lr, weight_decay=params.weight_decay, adjust_lr_fn="match_rms_adamw"))
     return optimizers

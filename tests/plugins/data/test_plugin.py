@@ -15,6 +15,8 @@ def test_every_target_is_there() -> None:
     stages = {spec.name: spec for spec in hrmctl_stages()}
     assert stages.keys() == {
         "data.generate",
+        "data.sudoku",
+        "data.maze",
         "data.get",
         "data.mbpp",
         "data.humaneval",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hrmctl_eval.extract import is_complete, program_of
-from hrmctl_eval.source import closed, opens_body
+from hrmctl_sandbox.programs import is_complete, program_of
+from hrmctl_sandbox.programs.source import closed, opens_body
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hrmctl_eval.extract import is_complete, program_of
-from hrmctl_eval.source import opens_body, parses
+from hrmctl_sandbox.programs import is_complete, program_of
+from hrmctl_sandbox.programs.source import opens_body, parses
 
 PREFIX = 'import math\n\n\ndef area(r):\n    """ Area of a circle.\n    >>> area(0)\n    0.0\n    """\n'
 BODY = "    return math.pi * r ** 2\n"

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hrmctl_eval.journal import Journal
+from hrmctl_models.journal import Journal
 
 from hrmctl import StageError
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hrmctl_eval.extract import program_of
 from hrmctl_eval.reasoning import Parts, parts_of
+from hrmctl_sandbox.programs import program_of
 
 from tests.plugins.eval.test_corpus import CASES
 

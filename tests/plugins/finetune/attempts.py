@@ -37,7 +37,7 @@ def attempt(folder: Path) -> None:
     context = make_context(folder)
     data = make_artifact(folder / "data.jsonl", "dataset", "tiny@train")
     validation = make_artifact(folder / "validation.jsonl", "dataset", "tiny@validation")
-    result = run(PARAMS, {"data": data, "validation": validation}, Telling(context.scratch))
+    result = run(PARAMS, {"data": (data,), "validation": validation}, Telling(context.scratch))
     payloads = {o.name: o.payload for o in result.evidence}
     (folder / "evidence.json").write_text(json.dumps(payloads))
 

@@ -33,7 +33,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     context = context or make_context(folder)
     data = inputs.pop("data", None) or write_rows(folder / "data.jsonl")
-    return run(params, {"data": data, **inputs}, context), context
+    return run(params, {"data": (data,), **inputs}, context), context
 
 
 def observed(result: StageResult) -> dict[str, Observation]:

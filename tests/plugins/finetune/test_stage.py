@@ -11,8 +11,8 @@ import hrmctl_models
 import pytest
 import torch
 from hrmctl_finetune.params import FinetuneParams
-from hrmctl_training.examples import IGNORED, Example, collate
 from hrmctl_training.causal import only_positions
+from hrmctl_training.examples import IGNORED, Example, collate
 from hrmctl_training.memory import PeakMemory, anonymous_bytes
 from torch.nn import functional
 
@@ -245,3 +245,21 @@ def test_long_runs_keep_a_bounded_curve() -> None:
     kept = progress.series["loss"]["steps"]
     assert len(kept) <= 2001
     assert (kept[0], kept[-1]) == (1, 10_000)
+
+
+def test_another_setting_of_the_architecture_is_another_model_and_says_so(tmp_path: Path) -> None:
+    params = FinetuneParams(
+        init="hrm-tiny", steps=1, batch=8, vocab_size=290, config={"H_cycles": 3, "L_bp_cycles": (1, 1, 1)}
+    )
+    result, _ = train(tmp_path, params)
+    output = result.artifacts["model"]
+    assert output.label == "hrm-tiny[H_cycles=3,L_bp_cycles=[1, 1, 1]]"
+    config = json.loads((output.path / "config.json").read_text())
+    assert (config["H_cycles"], config["L_bp_cycles"]) == (3, [1, 1, 1])
+
+
+def test_a_model_keeps_its_own_settings(tmp_path: Path) -> None:
+    first, _ = train(tmp_path / "a", FinetuneParams(init="hrm-tiny", steps=1, batch=8, vocab_size=290))
+    model = make_artifact(first.artifacts["model"].path, "model", "hrm-tiny")
+    with pytest.raises(InputError, match="a model keeps its own"):
+        train(tmp_path / "b", FinetuneParams(steps=1, batch=8, config={"H_cycles": 3}), model=model)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import hrmctl_models
 import pytest
 import torch
+from hrmctl_models import build, count_parameters
 
 from hrmctl import InputError
 
@@ -99,3 +101,57 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = hrmctl_models.nonsense
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "count"),
+    [
+        ("hrm-tiny", {"H_cycles": 3, "L_bp_cycles": [1, 1, 1]}, 491_648),
+        ("hrm-tiny", {"num_hidden_layers": 2}, 852_096),
+        ("gpt2-micro", {"resid_pdrop": 0.1, "n_layer": 1}, 329_600),
+    ],
+)
+def test_settings_of_an_architecture_can_be_given(name: str, overrides: dict[str, Any], count: int) -> None:
+    model = build(name, 512, {"bos": 1, "eos": 2, "pad": 0}, 7, overrides)
+    assert count_parameters(model) == count
+    given = {"num_layers_per_stack" if key == "num_hidden_layers" else key: v for key, v in overrides.items()}
+    if name == "hrm-tiny":
+        assert {key: getattr(model.config, key) for key in given} == given
+    assert (model.config.eos_token_id, model.config.vocab_size) == (2, 512)
+    with torch.no_grad():
+        assert model(torch.tensor([[3, 4, 5]])).logits.shape == (1, 3, 512)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"h_cycles": 3}, "no setting 'h_cycles'; did you mean 'H_cycles'"),
+        ({"H_cycles": "three"}, "H_cycles is 2, so 'three'"),
+        ({"prefix_lm": 1}, "prefix_lm is False"),
+        ({"vocab_size": 100}, "no setting 'vocab_size'"),
+        ({"hidden_size": 129}, "cannot be built with"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build("hrm-tiny", 512, {"bos": 1, "eos": 2, "pad": 0}, 7, overrides)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("gpt2-micro", {"n_head": 0}, "n_head is 0, but must be 1 or more"),
+        ("gpt2-micro", {"n_embd": -4}, "n_embd is -4, but must be 1 or more"),
+        ("gpt2-micro", {"n_layer": 0}, "n_layer is 0, but must be 1 or more"),
+        ("hrm-tiny", {"H_cycles": 0}, "H_cycles is 0, but must be 1 or more"),
+        ("gpt2-micro", {"activation_function": "nope"}, "cannot be built with .*KeyError"),
+        ("hrm-tiny", {"hidden_size": 130}, "hidden size|hidden_size .*multiple"),
+    ],
+)
+def test_settings_that_no_model_can_have_are_refused_in_one_line(
+    name: str, overrides: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        build(name, 512, IDS, 7, overrides)
+    assert "\n" not in str(caught.value)
+    assert "Class validation error" not in str(caught.value)

@@ -28,6 +28,8 @@ EXAMPLES = {
     "pass_at_k": [samples([1, 0])],
     "pass_rate": [samples([1, 0])],
     "paired_delta": [samples([1, 0, 1]), samples([0, 0, 1])],
+    "clustered_delta": [(samples([1, 0, 1]), samples([1, 1, 0])), (samples([0, 0, 1]), samples([0, 1, 1]))],
+    "clustered_ratio": [(measured(3.0), measured(4.0)), (measured(2.0), measured(2.0))],
     "outcome_rate": [samples([1, 0], outcomes=True)],
     "distinct": [samples([0], n=2)],
     "mode": [samples([1], mode="seccomp")],
@@ -50,7 +52,9 @@ def test_a_measure_returns_exactly_the_fields_it_documents(name):
     assert set(found) == set(spec.returns)
     assert all(isinstance(v, (int, float, str)) for v in found.values())
     assert spec.arity[0] <= len(EXAMPLES[name]) <= spec.arity[1]
-    assert EXAMPLES[name][0].type in spec.accepts
+    first = EXAMPLES[name][0]
+    assert isinstance(first, tuple) == spec.by_seed
+    assert (first[0] if isinstance(first, tuple) else first).type in spec.accepts
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

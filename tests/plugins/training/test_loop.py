@@ -17,11 +17,13 @@ from hrmctl_training.average import WeightAverage
 from hrmctl_training.causal import CausalObjective
 from hrmctl_training.checkpoint import Checkpoints
 from hrmctl_training.examples import Batch
+from hrmctl_training.fit import observations
 from hrmctl_training.objective import Loss
 from hrmctl_training.params import TrainingParams
-from hrmctl_training.watch import Advice
+from hrmctl_training.plateau import Plateau
+from hrmctl_training.watch import Advice, Watcher
 
-from hrmctl import Cancelled, Context, StageError
+from hrmctl import Cancelled, Context, InputError, StageError
 from hrmctl.errors import StoreError
 from hrmctl.testing import RecordingContext, make_context
 from tests.plugins.training.helpers import equal, sequences, tiny, trained, weights
@@ -112,6 +114,49 @@ def test_early_stopping_needs_validations() -> None:
         TrainingParams(early_stopping=2)
 
 
+def test_what_is_reported_last_is_of_the_weights_that_are_saved(tmp_path: Path) -> None:
+    params = replace(PARAMS, steps=200, eval_interval=2, early_stopping=3, batch=8)
+    training, context = trained(tmp_path, params, sequences(8, step=12))
+    found = {o.name: o.payload for o in observations(training, {})}
+    assert found["final_val_loss"]["value"] == pytest.approx(min(values(context, "val_loss")), abs=1e-6)
+    assert found["final_val_loss"]["value"] < values(context, "val_loss")[-1] - 0.01
+    assert found["final_val_loss"]["context"] == {
+        "step": training.progress.best_step,
+        "stopped": training.progress.stopped,
+    }
+    stopped, context = trained(tmp_path / "b", replace(PARAMS, eval_interval=4), sequences(5), [_Advisor()])
+    found = {o.name: o.payload for o in observations(stopped, {})}
+    assert [done for done, _, metrics in context.rows if "val_loss" in metrics] == [4, 8]
+    assert found["final_val_loss"]["context"] == {"step": 9, "stopped": "enough"}
+    assert found["final_val_loss"]["value"] == stopped.validate()["val_loss"] != values(context, "val_loss")[-1]
+    again, second = trained(tmp_path / "b", replace(PARAMS, eval_interval=4), sequences(5), [_Advisor()])
+    assert second.rows == []
+    assert again.final == stopped.final
+
+
+def test_best_weights_of_another_trajectory_are_refused(tmp_path: Path) -> None:
+    params = replace(PARAMS, steps=200, eval_interval=2, early_stopping=3, batch=8)
+    trained(tmp_path, params, sequences(8, step=12))
+    best = make_context(tmp_path).scratch / "best.pt"
+    state = torch.load(best, weights_only=True)
+    torch.save(state | {"step": 199}, best)
+    with pytest.raises(StageError, match=r"best.pt is of step 199"):
+        trained(tmp_path, params, sequences(8, step=12))
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({"eval_interval": 2, "early_stopping": 2}, "early_stopping"),
+        ({"eval_interval": 2}, "eval_interval"),
+        ({"plateau": Plateau(metric="val_loss")}, "val_loss"),
+    ],
+)
+def test_what_waits_for_a_validation_needs_rows_for_it(tmp_path: Path, options: dict[str, Any], asked: str) -> None:
+    with pytest.raises(InputError, match=f"{asked} needs validation rows"):
+        trained(tmp_path, replace(PARAMS, **options))
+
+
 # --- precision ----------------------------------------------------------------------------------
 
 
@@ -139,6 +184,9 @@ def test_an_fp16_scale_that_is_too_great_is_lowered_and_is_not_counted_as_nonfin
     assert training.progress.overflows > 0
     assert training.scaler.get_scale() < 2.0**16
     assert training.progress.nonfinite == 0
+    found = {o.name: o.payload["value"] for o in observations(training, {}) if "value" in o.payload}
+    assert found["overflows"] == training.progress.overflows
+    assert found["updates"] == 40 - training.progress.overflows
     assert len(values(context, "loss")) == 40 - training.progress.overflows
     assert all(math.isfinite(norm) for norm in values(context, "grad_norm"))
 
@@ -158,7 +206,7 @@ def test_a_resumed_run_goes_on_with_the_lowered_scale(tmp_path: Path) -> None:
 # --- watchers -----------------------------------------------------------------------------------
 
 
-class _Advisor:
+class _Advisor(Watcher):
     """Halves the rate at step 3, stops at step 9, and draws random numbers that nobody may notice."""
 
     def __init__(self) -> None:
@@ -221,6 +269,17 @@ def test_stopped_at_random_steps_every_option_ends_with_the_same_bits(tmp_path: 
         for part in (one.rows, rows + last.rows)
     ]
     assert untimed[0] == untimed[1], f"stopped at {moments}"
+
+
+def test_other_versions_than_the_checkpoints_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trained(tmp_path, PARAMS)
+    path = make_context(tmp_path).scratch / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    state["made_with"]["torch"] = "1.0"
+    torch.save(state, path)
+    with caplog.at_level(logging.WARNING):
+        trained(tmp_path, PARAMS)
+    assert "made with {'torch': '1.0'" in caplog.text
 
 
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(

@@ -71,3 +71,11 @@ def test_clip_returns_the_norm_before() -> None:
     assert weight.grad.norm() == pytest.approx(5)
     assert clip([weight], 1.0) == pytest.approx(5)
     assert weight.grad.norm() == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["hrm-tiny", "gpt2-micro", "llama-tiny"])
+def test_auto_is_muon_for_a_whole_model_although_hrm_has_a_vector_that_never_trains(name: str) -> None:
+    model = hrmctl_models.build(name, 300, IDS, seed=0)
+    assert any(isinstance(optimizer, Muon) for optimizer in make_optimizers(model, FinetuneParams()))
+    next(p for p in model.parameters() if p.ndim == 2).requires_grad_(False)
+    assert not any(isinstance(optimizer, Muon) for optimizer in make_optimizers(model, FinetuneParams()))

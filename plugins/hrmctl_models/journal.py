@@ -63,6 +63,11 @@ class Journal:
         os.fsync(self._handle)
         self._synced = time.monotonic()
 
+    def close(self) -> None:
+        """Put every row on the disk and add no more."""
+        self.sync()
+        os.close(self._handle)
+
     def _cannot(self, error: OSError) -> StageError:
         return StageError(f"cannot write {self.path}: {error.strerror or error}; free space and run again")
 
@@ -72,8 +77,7 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.sync()
-        os.close(self._handle)
+        self.close()
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

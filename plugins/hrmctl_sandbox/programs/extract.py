@@ -23,8 +23,8 @@ import textwrap
 from collections.abc import Iterator
 from itertools import islice
 
-from hrmctl_eval import fences
-from hrmctl_eval.source import (
+from . import fences
+from .source import (
     DEFINITIONS,
     IMPORTS,
     bound,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hrmctl_eval.source import DEFINITIONS, IMPORTS, bound, defines, parses, statements, wanted
+from .source import DEFINITIONS, IMPORTS, bound, defines, parses, statements, wanted
 
 _TRIES = 8
 _FENCE = re.compile(
