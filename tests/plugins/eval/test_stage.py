@@ -364,8 +364,9 @@ def test_no_reference_that_fits_leaves_perplexity_unmeasured(tmp_path: Path, cap
 
 
 def test_the_plugin_declares_the_stage_and_documents_every_field() -> None:
-    [spec] = hrmctl_stages()
+    spec, puzzles = hrmctl_stages()
     assert (spec.name, spec.target) == ("eval", "hrmctl_eval.stage:run")
-    assert all(field.doc for field in fields_of(spec.params))
+    assert (puzzles.name, puzzles.target) == ("eval-puzzles", "hrmctl_eval.puzzles:run")
+    assert all(field.doc for stage in (spec, puzzles) for field in fields_of(stage.params))
     assert spec.inputs["tasks"].many
     assert not spec.inputs["model"].required

@@ -103,7 +103,9 @@ def test_a_metric_without_a_value_holds_nothing_and_the_log_says_so(
 ) -> None:
     caplog.set_level(logging.INFO)
     when = Condition("val_loss", "lt", 1e9)
-    training, _ = trained(tmp_path, params(Intervention(at_step=2, when=when, stop=True), eval_interval=6))
+    training, _ = trained(
+        tmp_path, params(Intervention(at_step=2, when=when, stop=True), eval_interval=6), sequences(4)
+    )
     assert (points(training)[0]["held"], points(training)[0]["value"]) == (False, None)
     assert training.progress.step == 12
     assert any("val_loss lt 1e+09: it has no value yet" in record.message for record in caplog.records)
