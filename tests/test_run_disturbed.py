@@ -223,8 +223,20 @@ OUTCOME = ("uses", "version", "key", "seed", "params", "inputs", "outputs")
 def start(folder: Path, *more: str) -> subprocess.Popen[str]:
     argv = [sys.executable, "-P", "-m", "hrmctl", "pipeline", "lab.yaml", "--store", "store", "--jobs", "2", *more]
     return subprocess.Popen(
-        argv, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+        argv,
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_hear_signals,
     )
+
+
+def _hear_signals() -> None:
+    """Whoever runs the tests in the background or under nohup ignores these, and children would too."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def outcome(folder: Path, run: str) -> dict[str, Any]:
