@@ -22,8 +22,7 @@ from hrmctl.run.record import Record, file_name, finite, read_lock
 from hrmctl.store import Store
 
 Listener = Callable[[Any], None]
-# Seconds that a cancelled stage has to end its step and save it.
-_PATIENCE = 300.0
+_PATIENCE = 300.0  # seconds that a cancelled stage has to end its step and save it
 
 
 @dataclass(frozen=True)
@@ -248,7 +247,6 @@ class Run:
 
     def _drain(self, executor: Executor) -> None:
         executor.cancel()
-        # A worker stops at the end of its step, which on a large model takes a while, and saves it.
         deadline = time.monotonic() + _PATIENCE
         told = time.monotonic() + 5
         with suppress(KeyboardInterrupt):
@@ -256,9 +254,7 @@ class Run:
                 if time.monotonic() > told:
                     told = deadline
                     names = ", ".join(sorted(stage.id for stage in self._running()))
-                    warnings.warn(
-                        f"waiting for {names} to end a step and save it; Ctrl-C again to stop at once", stacklevel=1
-                    )
+                    warnings.warn(f"{names} ends a step and saves it; Ctrl-C again to stop at once", stacklevel=1)
                 for message in executor.wait(0.2):
                     self._take(message, executor)
 

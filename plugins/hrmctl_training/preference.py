@@ -6,6 +6,7 @@ over its own tokens and the end token, never over the prompt.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -90,7 +91,7 @@ def pair_batch(pairs: Sequence[Preference | Referenced], pad: int, loss_on: str 
     return PairBatch(batch.input_ids, batch.labels, lines, batch.tokens, reference=reference, learned=learned)
 
 
-class _PairObjective:
+class _PairObjective(ABC):
     """What DPO and ORPO share: batches of pairs, whose mean is the loss."""
 
     def __init__(self, model: nn.Module, pad: int, loss_on: str = "completion") -> None:
@@ -106,9 +107,9 @@ class _PairObjective:
         """The pairs of the batch."""
         return len(batch.lines)
 
+    @abstractmethod
     def loss(self, batch: Any) -> Loss:
         """The loss of a PairBatch, summed over the pairs."""
-        raise NotImplementedError
 
     def evaluate(self, batch: Any) -> Loss:
         """The same without gradients."""
@@ -120,6 +121,7 @@ class _PairObjective:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Nothing is carried from step to step."""
+        assert not state
 
 
 class DpoObjective(_PairObjective):
