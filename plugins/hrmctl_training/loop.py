@@ -22,6 +22,7 @@ from hrmctl_training.examples import Batch, Order, derived_seed, in_order
 from hrmctl_training.flops import Meter, Shape, shape_of
 from hrmctl_training.memory import PeakMemory
 from hrmctl_training.objective import Loss, Objective
+from hrmctl_training.once import autocast
 from hrmctl_training.optimizers import clip, rate_at, set_rate
 from hrmctl_training.params import TrainingParams
 from hrmctl_training.watch import Watcher
@@ -31,7 +32,6 @@ NONFINITE = "nonfinite.pt"
 BEST = "best.pt"
 # A stray batch passes; so many steps on end without a finite one mean that the weights have diverged.
 _MOST_SKIPPED = 10
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,7 @@ class Training:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision of the forward pass."""
-        dtype = _AUTOCAST.get(self.params.precision)
-        return torch.autocast(self.device.type, dtype=dtype) if dtype else nullcontext()
+        return autocast(self.params.precision, self.device)
 
     def _count(self, batches: Sequence[Batch], started: Started, **metrics: float) -> dict[str, float]:
         """Close a step; one without metrics was skipped and adds no point to the curves."""

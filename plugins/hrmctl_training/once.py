@@ -55,7 +55,7 @@ def _noted(rows: Sequence[Mapping[str, Any]], batches: Sequence[list[int]]) -> l
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """The precision of training's forward passes, for one outside of the loop."""
+    """The precision of training's forward passes, in the loop and outside of it."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     return torch.autocast(device.type, dtype=dtype) if dtype else nullcontext()
 
