@@ -36,6 +36,7 @@ _UNITS = {
     "tokens_per_second": "tokens/s",
     "latency_seconds": "s",
     "first_token_seconds": "s",
+    "completion_tokens": "tokens",
     "peak_rss": "bytes",
     "peak_device_memory": "bytes",
 }
@@ -102,6 +103,7 @@ def _trial(worker: Worker, side: Side, params: BenchmarkParams, seed: int) -> di
         "tokens_per_second": params.batch * (params.new_tokens - 1) / many["others"],
         "latency_seconds": single["first"] + single["others"],
         "first_token_seconds": single["first"],
+        "completion_tokens": len(single["tokens"][0]),
         "peak_rss": max((p for p in (side.load_peak, peak, batch_peak) if p is not None), default=None),
         "peak_device_memory": max((r["device_peak"] for r in replies if r["device_peak"] is not None), default=None),
     }
@@ -120,6 +122,7 @@ def _evidence(side: Side, role: str, params: BenchmarkParams, threads: int, seed
     particular: dict[str, dict[str, Any]] = {
         "latency_seconds": {"batch": 1},
         "first_token_seconds": {"batch": 1},
+        "completion_tokens": {"batch": 1},
         "peak_rss": {"method": _METHOD, "before_load": side.before_load},
     }
     return [

@@ -126,7 +126,12 @@ def observations(training: Training, about: dict[str, Any]) -> list[Observation]
         "train_seconds": measured_value(done.seconds, "seconds", done.step, setting),
         "train_cpu_seconds": measured_value(done.cpu_seconds, "seconds", done.step, setting),
         "train_flops": measured_value(flops, "FLOPs", done.step, parts),
+        "train_tokens_per_second": measured_value(
+            done.tokens / max(done.seconds, 1e-9), "tokens/s", done.step, setting
+        ),
+        "tokens_per_step": measured_value(done.tokens / done.step, "tokens", done.step),
         "tokens_seen": measured_value(done.tokens, "tokens", done.step),
+        "epochs": measured_value(done.position / training.order.batches_per_epoch, "epochs", done.step),
         "examples_seen": measured_value(done.examples, "examples", done.step),
     }
     if done.peak_device_memory:

@@ -90,16 +90,17 @@ class InterventionWatcher(Watcher):
         for when in (one.when for one in self.interventions):
             if when is not None and when.metric in metrics:
                 self.known[when.metric] = [metrics[when.metric], step]
-        scale, stop = 1.0, None
+        scale, stop, found = 1.0, None, {}
         for number, one in enumerate(self.interventions):
             if self.records[number] is not None or not one.reached(step, epoch):
                 continue
             record = self.records[number] = self._record(one, step, epoch)
+            found = {"intervention_epoch": epoch}
             _tell(one, record, ctx)
             if record["held"]:
                 scale *= one.lr_scale or 1.0
                 stop = stop or (_reason(one) if one.stop else None)
-        return Advice(rate_scale=scale, stop=stop)
+        return Advice(found, scale, stop)
 
     def _record(self, one: Intervention, step: int, epoch: float) -> dict[str, Any]:
         record: dict[str, Any] = {"at": one.point, "step": step, "epoch": epoch, "held": True}

@@ -194,6 +194,7 @@ class Training:
         done.seconds += seconds
         if metrics:
             metrics["tokens_per_second"] = tokens / max(seconds, 1e-9)
+            metrics["epoch"] = done.position / self.order.batches_per_epoch
             done.record(self.steps, **metrics)
         else:
             metrics["nonfinite"] = done.nonfinite

@@ -58,6 +58,7 @@ def test_the_setting_is_reported(benchmarked: Benchmarked) -> None:
     setting = {"prompt_tokens": 12, "new_tokens": 6, "batch": 3, "threads": 1, "dtype": "float32", "device": "cpu"}
     assert setting.items() <= found["tokens_per_second"]["context"].items()
     assert found["latency_seconds"]["context"]["batch"] == 1
+    assert found["completion_tokens"]["trials"] == [6, 6, 6]
     assert "RssAnon" in found["peak_rss"]["context"]["method"]
 
 

@@ -71,7 +71,11 @@ def test_evidence_is_what_happened(tmp_path: Path) -> None:
     assert seen["nonfinite"].payload["n"] == steps
     series = seen["training"].payload["series"]
     validated = {"val_loss", "val_token_accuracy", "val_exact_accuracy"}
-    assert set(series) == {"loss", "lr", "grad_norm", "tokens_per_second"} | validated
+    assert set(series) == {"loss", "lr", "grad_norm", "tokens_per_second", "epoch"} | validated
+    assert series["epoch"]["values"] == [step / 4 for step in range(1, steps + 1)]
+    assert values["epochs"] == 2
+    assert values["tokens_per_step"] == values["tokens_seen"] / steps
+    assert values["train_tokens_per_second"] == pytest.approx(values["tokens_seen"] / values["train_seconds"])
     assert series["loss"]["steps"] == list(range(1, steps + 1))
     assert series["val_loss"]["steps"] == [3, 6, 8]
     assert series["lr"]["values"][1] == pytest.approx(2e-3)

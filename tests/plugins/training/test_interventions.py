@@ -48,6 +48,7 @@ def test_the_rate_is_scaled_from_the_step_after_the_point_on(tmp_path: Path) -> 
     training, context = trained(tmp_path, params(half, Intervention(at_epoch=3, lr_scale=0.1)))
     assert rates(context) == pytest.approx([1e-3] * 5 + [5e-4] * 4 + [5e-5] * 3)
     assert [(p["step"], p["did"]) for p in points(training)] == [(5, "learning rate × 0.5"), (9, "learning rate × 0.1")]
+    assert training.progress.series["intervention_epoch"] == {"steps": [5, 9], "values": [pytest.approx(5 / 3), 3.0]}
 
 
 def test_an_epoch_that_ends_within_a_step_is_reached_by_that_step(tmp_path: Path) -> None:
