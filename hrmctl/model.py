@@ -373,7 +373,10 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """All judgements of one check, in the order of the ledger, for reporters."""
+    """All judgements of one check, in the order of the ledger, for reporters.
+
+    `run` is empty where they are not all of one run; each judgement has its own, empty where no run said anything.
+    """
 
     check: str
     run: str

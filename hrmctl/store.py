@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hrmctl.errors import HrmctlError, StoreError
 from hrmctl.jsonio import canonical, file_digest, loads, sync_folder, write_atomic
-from hrmctl.model import Artifact, ArtifactType, Evidence, Provenance
+from hrmctl.model import EMPTY, Artifact, ArtifactType, Evidence, Provenance
 
 VERSION = 1
+_HEAD, _TAIL = 4096, 16384
 
 
 def content_digest(path: Path) -> str:
@@ -74,15 +77,17 @@ class Store:
             raise StoreError(f"no run '{run}' in {self.root}; latest: {', '.join(known) or 'none'}")
         return folder
 
-    def latest_run(self) -> str | None:
-        """The id of the newest run of a whole recipe, else of the newest run at all; None without one.
+    def run_ids(self) -> list[str]:
+        """The ids of all runs of a whole recipe, newest first; of all runs where there is no such.
 
         Ids begin with their time; those of a single stage or of `--only` say so, and are not what a check means.
         """
-        found = sorted(p.name for p in self.runs.glob("*") if (p / "recipe.lock.yaml").is_file())
-        whole = [name for name in found if ".stage-" not in name and ".only-" not in name]
-        chosen = whole or found
-        return chosen[-1] if chosen else None
+        found = sorted((p.name for p in self.runs.glob("*") if (p / "recipe.lock.yaml").is_file()), reverse=True)
+        return [name for name in found if ".stage-" not in name and ".only-" not in name] or found
+
+    def latest_run(self) -> str | None:
+        """The first of `run_ids`; None without one."""
+        return next(iter(self.run_ids()), None)
 
     def scratch(self, key: str) -> Path:
         """The working folder of the stage with this key; it exists afterwards."""
@@ -229,6 +234,29 @@ class Store:
         data = loads(raw.decode(), str(path))
         provenance = Provenance(**data["provenance"]) if data["provenance"] else None
         return Evidence(data["name"], data["type"], data["payload"], provenance, digest)
+
+    def heading(self, digest: str) -> Evidence:
+        """The evidence of this digest without its payload and unverified: to find, never to judge. Raises StoreError.
+
+        The canonical form has name, payload, provenance and type in this order, so that both ends of the file do.
+        """
+        path = self.object_path(digest)
+        try:
+            with path.open("rb") as stream:
+                head = stream.read(_HEAD)
+                stream.seek(-min(_TAIL, path.stat().st_size), os.SEEK_END)
+                tail = stream.read()
+        except OSError:
+            raise StoreError(f"evidence {digest[:12]} is missing from {self.root}; run its stage again") from None
+        name, _, rest = head.partition(b',"payload":')
+        _, found, source = tail.rpartition(b',"provenance":{')
+        if not rest or not found:
+            return replace(self.get_evidence(digest), payload=EMPTY)
+        try:
+            data = json.loads(name + b',"provenance":{' + source)
+            return Evidence(data["name"], data["type"], EMPTY, Provenance(**data["provenance"]), digest)
+        except (ValueError, LookupError, TypeError):
+            raise StoreError(f"evidence {digest[:12]} in {self.root} was altered; run its stage again") from None
 
     # --- cache ---------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from hrmctl.contract import load_contracts
 from hrmctl.contract.template import template
 from hrmctl.execution import StageCall
 from hrmctl.plugins import catalog
-from hrmctl.run.judge import Claims, exit_code, judge_run, replay
+from hrmctl.run.judge import Claims, exit_code, judge_runs
+from hrmctl.run.replay import replay
 from hrmctl.run.worker import _subject
 from hrmctl.store import Store
 
@@ -49,12 +50,13 @@ def test_an_unknown_profile_is_refused_before_anything(tmp_path: Path) -> None:
 
 def test_a_replay_notices_an_altered_contract(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    judge_run(store, catalog(), None, claims(tmp_path))
+    judge_runs(store, catalog(), None, claims(tmp_path))
     assert replay(store, catalog())[1] == []
     (kept,) = (store.root / "contracts").glob("*.yaml")
     kept.write_text(template("MINE-1", "another title"))
-    (problem,) = replay(store, catalog())[1]
-    assert "was altered" in str(problem)
+    count, problems = replay(store, catalog())
+    assert len(problems) == count > 0
+    assert all("was altered" in str(problem) for problem in problems)
 
 
 def test_evidence_is_about_what_the_stage_was_given_or_made() -> None:

@@ -17,8 +17,8 @@ import pytest
 from hrmctl import StageFinished
 from hrmctl.errors import HrmctlError, InputError, StoreError
 from hrmctl.jsonio import loads
-from hrmctl.run.judge import _partial
 from hrmctl.run.record import metric_rows, read_lock
+from hrmctl.run.witness import partial as partial_cells
 
 from .lab import (
     CONTRACT,
@@ -358,10 +358,10 @@ def test_the_lock_keeps_what_was_left_out_and_what_was_finished_before(lab: Path
     first = run_lab(recipe, only=frozenset({"a[seed=1]"}))
     found = {name: stage["status"] for name, stage in lock_of(lab, first.run)["stages"].items()}
     assert found == {"data": "done", "a[seed=1]": "done", "a[seed=2]": "left-out"}
-    partial = _partial(lock_of(lab, first.run))
+    partial = partial_cells(lock_of(lab, first.run))
     assert set(partial) == set(lock_of(lab, first.run)["stages"]["a[seed=1]"]["evidence"])
     whole = run_lab(recipe, resume=first.run)
-    assert _partial(lock_of(lab, whole.run)) == {}
+    assert partial_cells(lock_of(lab, whole.run)) == {}
     before = lock_of(lab, whole.run)["stages"]
     run_lab(recipe, resume=first.run, only=frozenset({"data"}))
     after = lock_of(lab, whole.run)["stages"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hrmctl.cli.common import DEFAULT_STORE, JsonOption, RunOption, StoreOption, print_json, say
+from hrmctl.cli.common import DEFAULT_STORE, JsonOption, StoreOption, print_json, say
 
 if TYPE_CHECKING:
     from hrmctl.model import CheckReport
@@ -20,14 +20,17 @@ def register(app: typer.Typer) -> None:
 
 def check(
     contracts: Annotated[list[Path] | None, typer.Argument(help="Contract files or folders.")] = None,
-    run: RunOption = None,
+    run: Annotated[list[str] | None, typer.Option(help="Judge on this run only. Repeatable.")] = None,
     profile: Annotated[str, typer.Option(help="Thresholds to use, e.g. kpi.")] = "",
     form: Annotated[str, typer.Option("--format", help="table, json, junit, markdown, github or badge.")] = "table",
     ratchet: Annotated[Path | None, typer.Option(help="Compare with these accepted verdicts.")] = None,
     accept: Annotated[bool, typer.Option("--accept", help="Rewrite the file of --ratchet.")] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> int:
-    """Evaluate contracts on the evidence of a run and append the verdicts to the ledger.
+    """Evaluate contracts on what was measured and append the verdicts to the ledger.
+
+    Each obligation is judged on the newest run that says something of it, whatever its recipe; --run restricts the
+    runs. Single stages and runs with --only count where they are named, or where the store has no other run.
 
     Exit code: 0 all hold, 1 a FAIL, 2 bad input, 3 something is not proven or nothing was checked. With --ratchet:
     0 nothing is worse than accepted, 1 something is, 3 something is INVALID.
@@ -35,10 +38,11 @@ def check(
     from dataclasses import replace
 
     from hrmctl.cli.show import require_reporter, show_check
+    from hrmctl.contract import load_contracts
     from hrmctl.errors import InputError
     from hrmctl.plugins import catalog as load_catalog
     from hrmctl.ratchet import compare
-    from hrmctl.run.judge import claims_of_folder, judge_run
+    from hrmctl.run.judge import Claims, judge_runs
     from hrmctl.store import Store
 
     if accept and ratchet is None:
@@ -46,12 +50,11 @@ def check(
     opened = Store(store)
     catalog = load_catalog(Path.cwd())
     require_reporter(catalog, form)
-    chosen = run or opened.latest_run()
-    if run is not None:
-        opened.run_folder(run)
-    claims = claims_of_folder(contracts or [Path("contracts")], opened, chosen, catalog.measures)
+    for name in run or ():
+        opened.run_folder(name)
+    claims = Claims(load_contracts(contracts or [Path("contracts")], catalog.measures))
     accepted = _accepted(ratchet, accept)
-    report = judge_run(opened, catalog, chosen, claims, profile)
+    report = judge_runs(opened, catalog, run or None, claims, profile)
     if ratchet is not None and accept:
         _accept(ratchet, report)
     faults = compare(accepted, report.judgements) if accepted is not None else []
@@ -94,7 +97,7 @@ def verify(
     """Check that the ledger is whole, and with --replay that every verdict follows from the evidence in the store."""
     from hrmctl import ledger
     from hrmctl.plugins import catalog
-    from hrmctl.run.judge import replay as recompute
+    from hrmctl.run.replay import replay as recompute
     from hrmctl.store import Store
 
     opened = Store(store)

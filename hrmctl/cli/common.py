@@ -16,7 +16,6 @@ StoreOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 RunArgument = Annotated[str | None, typer.Argument(help="A run's id; the latest when absent.")]
-RunOption = Annotated[str | None, typer.Option("--run", help="The run whose evidence counts; the latest when absent.")]
 DEFAULT_STORE = Path(".hrmctl")
 
 

@@ -32,12 +32,14 @@ def pipeline(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads that stages may use together.")] = None,
     profile: Annotated[str, typer.Option(help="A contract profile, e.g. kpi.")] = "",
+    no_check: Annotated[bool, typer.Option("--no-check", help="Run the stages and judge nothing.")] = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> int:
     """Run a recipe: its stages, then its contracts.
 
-    Exit code: 0 all hold, 1 a FAIL, 2 bad input, 3 something is not proven, 4 a stage failed, 130 interrupted.
+    Exit code: 0 all hold (with --no-check: all stages ran), 1 a FAIL, 2 bad input, 3 something is not proven,
+    4 a stage failed, 130 interrupted.
     """
     from hrmctl.plugins import catalog as load_catalog
     from hrmctl.recipe import load_recipe, make_plan
@@ -61,6 +63,7 @@ def pipeline(
         device=device,
         jobs=jobs,
         profile=profile,
+        judge=not no_check,
         argv=sys.argv[1:],
     )
     return _run(made, catalog, opened, options, as_json, run_pipeline)

@@ -78,7 +78,7 @@ def report(
     from hrmctl.jsonio import write_atomic
     from hrmctl.plugins import catalog
     from hrmctl.registry import resolve
-    from hrmctl.run.judge import report_from_ledger
+    from hrmctl.run.replay import report_from_ledger
     from hrmctl.run.report import run_report
     from hrmctl.store import Store
 

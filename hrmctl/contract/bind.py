@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from hrmctl.contract.evaluate import Fault, Measured, Outcome, Piece, decide, pieces, take
 from hrmctl.contract.parse import is_p
@@ -18,11 +19,15 @@ MOST_CANDIDATES = 10_000
 class Facts:
     """What stands in the way of evidence: `has` says what the machine has; `stopped` gives, for each
     kind of stage that failed or was blocked in the run, the reason; `partial` gives, for the digest of evidence
-    whose stage has other cells that did not finish, which: the cells that are there may be the lucky ones."""
+    whose stage has other cells that did not finish, which: the cells that are there may be the lucky ones.
+    `stages` are those that plugins provide (None where nobody asked), and `remedy` gives the command that would have
+    a contract's missing evidence reported by a stage, empty where none is known."""
 
     has: Callable[[str], bool] = lambda need: False
     stopped: Mapping[str, str] = field(default_factory=dict)
     partial: Mapping[str, str] = field(default_factory=dict)
+    stages: Collection[str] | None = None
+    remedy: Callable[[Contract, str], str] = lambda contract, stage: ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +74,29 @@ def check(
     for every subject. A profile that the contract does not have leaves its own thresholds.
     """
     proof = proof or prove(contract, measures)
-    profile = profile if profile in contract.profiles else ""
     return [
-        _judged(contract, subject, evidence, measures, run, profile, facts or Facts(), kind, proof)
+        check_subject(
+            contract, subject, evidence, measures, run=run, profile=profile, facts=facts, kind=kind, proof=proof
+        )
         for subject in contract.subjects.values()
     ]
 
 
-def _judged(
+def check_subject(
     contract: Contract,
     subject: Subject,
     evidence: Sequence[Evidence],
     measures: Mapping[str, MeasureSpec],
-    run: str,
-    profile: str,
-    facts: Facts,
-    kind: Question,
+    *,
     proof: Proof,
+    run: str = "",
+    profile: str = "",
+    facts: Facts | None = None,
+    kind: Question = "acceptance",
 ) -> Judgement:
+    """The judgement of one subject of `contract`; see `check`."""
+    profile = profile if profile in contract.profiles else ""
+    facts = facts or Facts()
     blank = Judgement(
         contract.id, contract.digest, contract.title, subject.name, kind, Verdict.INVALID,
         labels=dict(subject.labels), profile=profile, run=run,
@@ -115,6 +125,24 @@ def _require_proof(contract: Contract, proof: Proof) -> None:
 
 
 # --- binding ------------------------------------------------------------------------------------
+
+Speech = Literal["nothing", "in part", "whole"]
+
+
+def speech(contract: Contract, subject: Subject, evidence: Sequence[Evidence], stopped: Collection[str]) -> Speech:
+    """How much a run says of an obligation, by what its evidence is about (payloads are not read).
+
+    All of what the contract asks for, or some of it; a stage of a wanted kind among `stopped`, those that did not
+    finish, says something too.
+    """
+    try:
+        missing = [q for name, q in contract.evidence.items() if not _found(name, q, subject, evidence)]
+    except Unbound:
+        return "whole"
+    if not missing:
+        return "whole"
+    some = len(missing) < len(contract.evidence) or any(query.stage in stopped for query in missing)
+    return "in part" if some else "nothing"
 
 
 def bind(contract: Contract, subject: Subject, evidence: Sequence[Evidence], facts: Facts) -> list[Candidate]:
@@ -198,11 +226,21 @@ def _require_all(contract: Contract, subject: Subject, found: Mapping[str, Seque
         if stage in facts.stopped:
             reason = f"no evidence {name}: {facts.stopped[stage]}"
             raise Unbound(Verdict.BLOCKED, name, reason, f"mend the stage {stage} and run again")
-    query = contract.evidence[missing[0]]
+    raise Unbound(Verdict.UNTESTED, missing[0], *_untested(contract, subject, missing, facts))
+
+
+def _untested(contract: Contract, subject: Subject, missing: Sequence[str], facts: Facts) -> tuple[str, str]:
+    """Why the evidence is missing, and what would change that."""
     things = " and ".join(subject.labels.values())
+    wanted = [contract.evidence[name].stage for name in missing]
+    unknown = [stage for stage in wanted if facts.stages is not None and stage not in facts.stages]
+    if unknown:
+        reason = f"no evidence {missing[0]}: no plugin provides the stage {unknown[0]}"
+        return reason, f"install a plugin whose hrmctl_stages gives the stage {unknown[0]}, and run it on {things}"
+    query = contract.evidence[missing[0]]
     what = f"{query.name} ({query.type})" if query.name else query.type
     reason = f"no evidence {missing[0]}: no {what} of a stage {query.stage} about {things}"
-    raise Unbound(Verdict.UNTESTED, missing[0], reason, f"run the stage {query.stage} on {things}")
+    return reason, facts.remedy(contract, query.stage) or f"run the stage {query.stage} on {things}"
 
 
 def _joined(found: Mapping[str, Sequence[Candidate]]) -> list[Candidate]:

@@ -16,7 +16,7 @@ from hrmctl.plugins import Catalog
 from hrmctl.recipe import Plan
 from hrmctl.registry import resolve
 from hrmctl.run.execute import Run, RunOptions, announce
-from hrmctl.run.judge import Claims, judge_run, load_claims
+from hrmctl.run.judge import Claims, judge_runs, load_claims
 from hrmctl.run.record import new_run_id
 from hrmctl.run.report import write_report
 from hrmctl.store import Store
@@ -36,6 +36,7 @@ class PipelineOptions:
     device: str = "auto"
     jobs: int | None = None
     profile: str = ""
+    judge: bool = True
     kind: str = ""
     argv: Sequence[str] = ()
 
@@ -100,8 +101,10 @@ def _execute(
     check = None
     if options.only:
         notes.append("contracts were not checked: only some stages were asked for")
+    elif not options.judge:
+        notes.append("contracts were not checked: --no-check; `hrmctl check` judges what was measured")
     elif claims:
-        check = judge_run(run.store, catalog, run.id, claims, options.profile, [listener])
+        check = judge_runs(run.store, catalog, [run.id], claims, options.profile, [listener])
     else:
         notes.append("the recipe has no contracts: nothing was claimed, nothing was checked")
     code = run.exit_code or (check.exit_code if check else 0)

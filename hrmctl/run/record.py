@@ -18,12 +18,17 @@ from hrmctl.jsonio import canonical, digest_of, loads, to_json, write_atomic
 from hrmctl.model import Evidence
 
 LOCK_VERSION = 1
+LOCK_NAME = "recipe.lock.yaml"
 
 
 def new_run_id(name: str, kind: str = "") -> str:
-    """A run id that sorts by time and says which recipe it is of, and with `kind` that it is not all of it."""
+    """A run id that sorts by time and says which recipe it is of, and with `kind` that it is not all of it.
+
+    The time has milliseconds: which of two runs is the newer decides what a check judges.
+    """
     name = f"{name}.{kind}" if kind else name
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name}-{secrets.token_hex(2)}"
+    time = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"[:-3]
+    return f"{time}-{name}-{secrets.token_hex(2)}"
 
 
 class Record:
@@ -47,7 +52,7 @@ class Record:
         body = yaml.safe_dump(
             json.loads(json.dumps(to_json({"version": LOCK_VERSION, **content}), allow_nan=False)), sort_keys=False
         )
-        write_atomic(self.folder / "recipe.lock.yaml", header + body)
+        write_atomic(self.folder / LOCK_NAME, header + body)
 
     def event(self, event: Any) -> None:
         """Append one event to events.jsonl."""
@@ -123,7 +128,7 @@ def now() -> str:
 
 def read_lock(folder: Path) -> dict[str, Any]:
     """The lock of a run. Raises StoreError when it is missing, broken or newer than this hrmctl."""
-    path = folder / "recipe.lock.yaml"
+    path = folder / LOCK_NAME
     try:
         content: dict[str, Any] = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         version = content["version"]
@@ -151,7 +156,7 @@ def whole_rows(path: Path) -> list[dict[str, Any]]:
 def latest_lock(store: Any, name: str) -> dict[str, Any]:
     """The lock of the newest run of the recipe called `name`, empty when there is none."""
     for folder in sorted(store.runs.glob("*"), reverse=True):
-        if (folder / "recipe.lock.yaml").is_file():
+        if (folder / LOCK_NAME).is_file():
             lock = read_lock(folder)
             if lock["name"] == name:
                 return lock

@@ -1,0 +1,132 @@
+"""What each run of a store can say of an obligation, and which run each obligation is judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from hrmctl.contract import Contract
+from hrmctl.contract.bind import Facts, speech
+from hrmctl.contract.spec import Subject
+from hrmctl.model import Evidence
+from hrmctl.run.record import LOCK_NAME, read_lock
+from hrmctl.store import Store
+
+GOOD = ("done", "cached")
+_STOPPED = ("failed", "blocked", "cancelled")
+
+
+class Witness:
+    """One run: its evidence, and what stands in the way of evidence in it."""
+
+    def __init__(self, store: Store, run: str):
+        self.run = run
+        self._store = store
+
+    @cached_property
+    def lock(self) -> Mapping[str, Any]:
+        return read_lock(self._store.run_folder(self.run))
+
+    @cached_property
+    def text(self) -> bytes:
+        """The lock as it is written: a stage that it does not name is not in the run."""
+        return (self._store.run_folder(self.run) / LOCK_NAME).read_bytes()
+
+    @property
+    def recipe(self) -> str:
+        """The name of the recipe."""
+        return str(self.lock["name"])
+
+    @cached_property
+    def questions(self) -> frozenset[str]:
+        """Ids of the contracts that the recipe asked as hypotheses."""
+        return frozenset(self.lock.get("questions", ()))
+
+    @cached_property
+    def stopped(self) -> Mapping[str, str]:
+        """For each kind of stage that did not finish, the reason."""
+        return {
+            stage["uses"]: f"stage {name} {stage['status']}: {stage['error']}"
+            for name, stage in self.lock["stages"].items()
+            if stage["status"] in _STOPPED
+        }
+
+    def facts(self, facts: Facts) -> Facts:
+        """`facts` with those of this run."""
+        return replace(facts, stopped=self.stopped, partial=partial(self.lock))
+
+    def digests(self, stages: Collection[str] = ()) -> Iterator[str]:
+        """The digests of the evidence, all or that of some kinds of stage."""
+        for stage in self.lock["stages"].values():
+            if stage["status"] in GOOD and (not stages or stage["uses"] in stages):
+                yield from stage["evidence"]
+
+
+def partial(lock: Mapping[str, Any]) -> dict[str, str]:
+    """For evidence of a matrix with a cell that did not finish, that cell: what is left may be the lucky cells."""
+    cells: dict[str, dict[str, Any]] = {}
+    for name, stage in lock["stages"].items():
+        cells.setdefault(name.partition("[")[0], {})[name] = stage
+    result: dict[str, str] = {}
+    for group in cells.values():
+        missing = [f"{name} {stage['status']}" for name, stage in group.items() if stage["status"] not in GOOD]
+        for stage in group.values() if missing else ():
+            result |= dict.fromkeys(stage["evidence"], ", ".join(missing))
+    return result
+
+
+class Witnesses:
+    """The runs that a check may judge on, newest first; `alone` is the only one where it was named.
+
+    Each file is read when it is first asked, and once.
+    """
+
+    def __init__(self, store: Store, runs: Sequence[str] | None = None):
+        self._store = store
+        self.alone = runs[0] if runs is not None and len(set(runs)) == 1 else ""
+        names = store.run_ids() if runs is None else sorted(set(runs), reverse=True)
+        self._all = [Witness(store, name) for name in names]
+        self._headings: dict[str, Evidence] = {}
+        self._evidence: dict[str, Evidence] = {}
+
+    def of(self, contract: Contract, subject: Subject) -> Witness | None:
+        """The run that the obligation is judged on, or None where no run says anything of it.
+
+        The newest that says something, never the best. A run of another recipe that says only a part, be it a stage
+        that failed, does not stand in the way of an older one that says all.
+        """
+        if self.alone:
+            return self._all[0]
+        partly: list[Witness] = []
+        stages = {query.stage for query in contract.evidence.values()}
+        for witness in self._all:
+            if not any(stage.encode() in witness.text for stage in stages):
+                continue
+            said = speech(contract, subject, self._seen(witness, stages), witness.stopped)
+            if said == "whole":
+                return next((newer for newer in partly if newer.recipe == witness.recipe), witness)
+            if said == "in part":
+                partly.append(witness)
+        return partly[0] if partly else None
+
+    def _seen(self, witness: Witness, stages: Collection[str]) -> list[Evidence]:
+        return [self.heading(digest) for digest in witness.digests(stages)]
+
+    def heading(self, digest: str) -> Evidence:
+        """The evidence without its payload."""
+        if digest not in self._headings:
+            self._headings[digest] = self._store.heading(digest)
+        return self._headings[digest]
+
+    def evidence(self, contract: Contract, witness: Witness) -> list[Evidence]:
+        """The evidence of a run that the contract could be about, verified."""
+        asked = {(query.type, query.name) for query in contract.evidence.values()}
+        found = [self.heading(digest) for digest in witness.digests()]
+        return [self._read(e.digest) for e in found if {(e.type, e.name), (e.type, "")} & asked]
+
+    def _read(self, digest: str) -> Evidence:
+        if digest not in self._evidence:
+            self._evidence[digest] = self._store.get_evidence(digest)
+        return self._evidence[digest]

@@ -1,0 +1,208 @@
+"""A check over several runs: which run each obligation is judged on, and what is said where no run speaks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrmctl import Evidence
+from hrmctl.plugins import catalog
+from hrmctl.run import witness
+from hrmctl.run.replay import replay, report_from_ledger
+
+from .lab import CONTRACT, HEAD, command, hrmctl, open_store, run_lab, write_contract, write_lab, write_recipe
+
+CHAIN = """
+stages:
+  data: {uses: lab.make}
+  a: {uses: lab.train, with: {data: "${data.data}"}}
+"""
+DATA_ONLY = "stages:\n  data: {uses: lab.make}\n"
+LENGTH = CONTRACT.replace("LAB-LOSS", "LAB-LENGTH").replace("model: lab-model", "dataset: lab@train")
+LENGTH = LENGTH.replace("stage: lab.train, name: loss", "stage: lab.make, name: length")
+MISSING = CONTRACT.replace("LAB-LOSS", "LAB-MISSING").replace("lab.train", "merge")
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    return write_lab(tmp_path)
+
+
+def recipe(lab: Path, name: str, body: str) -> Path:
+    return write_recipe(lab, body, HEAD.replace("name: lab", f"name: {name}"), f"{name}.yaml")
+
+
+def check(lab: Path, *argv: str | Path, code: int | None = None) -> dict[str, Any]:
+    """The judgements of `hrmctl check` by obligation."""
+    done = command("check", *argv, "--store", "store", "--format", "json", cwd=lab, check=code)
+    report = json.loads(done.stdout)
+    return {j["obligation"]: j for j in report["judgements"]} | {"run": report["run"]}
+
+
+def test_each_obligation_is_judged_on_the_newest_run_that_speaks_of_it(lab: Path) -> None:
+    write_contract(lab)
+    write_contract(lab, LENGTH, "length.yaml")
+    first = run_lab(recipe(lab, "both", CHAIN)).run
+    second = run_lab(recipe(lab, "other", DATA_ONLY.replace("lab.make}", "lab.make, with: {text: longer}}"))).run
+    found = check(lab, "loss.yaml", "length.yaml", code=0)
+    assert found["LAB-LOSS/one"]["run"] == first
+    assert found["LAB-LENGTH/one"]["run"] == second, "newer, and it measured the data set again"
+    assert found["run"] == ""
+    assert found["LAB-LENGTH/one"]["measured"]["v"]["value"] == 6
+    assert replay(open_store(lab), catalog(lab)) == (2, [])
+
+
+def test_the_newest_counts_and_not_the_best(lab: Path) -> None:
+    write_contract(lab, CONTRACT.replace("100", "3").replace("101", "4"))
+    good = run_lab(recipe(lab, "lab", CHAIN.replace('"}}', '", steps: 6}}'))).run
+    bad = run_lab(recipe(lab, "lab", CHAIN)).run
+    assert check(lab, "loss.yaml", code=1)["LAB-LOSS/one"]["run"] == bad
+    assert check(lab, "loss.yaml", "--run", good, code=0)["LAB-LOSS/one"]["run"] == good
+    both = check(lab, "loss.yaml", "--run", bad, "--run", good, code=1)
+    assert both["LAB-LOSS/one"]["run"] == bad, "the order in which runs are named says nothing"
+
+
+def test_a_stage_that_failed_hides_what_its_recipe_measured_before_and_nothing_of_another_recipe(lab: Path) -> None:
+    write_contract(lab)
+    chain = recipe(lab, "lab", CHAIN)
+    measured = run_lab(chain).run
+    other = recipe(lab, "other", CHAIN.replace('"}}', '", act: raise}}'))
+    run_lab(other)
+    assert check(lab, "loss.yaml", code=0)["LAB-LOSS/one"]["run"] == measured
+    recipe(lab, "lab", CHAIN.replace('"}}', '", act: raise}}'))
+    failed = run_lab(chain).run
+    found = check(lab, "loss.yaml", code=3)["LAB-LOSS/one"]
+    assert (found["verdict"], found["run"]) == ("BLOCKED", failed)
+    assert "stage a failed" in found["reason"]
+    assert replay(open_store(lab), catalog(lab))[1] == []
+
+
+def test_a_run_that_says_a_part_counts_where_no_other_says_all(lab: Path) -> None:
+    two = CONTRACT.replace("model: lab-model", "model: lab-model, dataset: lab@train")
+    two = two.replace(
+        "name: loss}\n", "name: loss, about: [model]}\n  d: {type: measurement/v1, stage: lab.make, about: [dataset]}\n"
+    )
+    two = two.replace("of: [e]}\n", "of: [e]}\n  w: {fn: lab_value, of: [d]}\n")
+    two = two.replace("right: 100}\n", "right: 100}\n  - {id: some, left: w.value, op: ge, right: 1}\n")
+    two = two.replace("{e: {value: 100}}", "{e: {value: 100}, d: {value: 1}}")
+    two = two.replace("{e: {value: 101}}", "{e: {value: 101}, d: {value: 1}}")
+    two += "  - {expect: FAIL, because: some, data: {e: {value: 1}, d: {value: 0.5}}}\n"
+    write_contract(lab, two)
+    part = run_lab(recipe(lab, "part", DATA_ONLY)).run
+    found = check(lab, "loss.yaml", code=3)["LAB-LOSS/one"]
+    assert (found["verdict"], found["run"], found["because"]) == ("UNTESTED", part, "e")
+    whole = run_lab(recipe(lab, "whole", CHAIN)).run
+    assert check(lab, "loss.yaml", code=0)["LAB-LOSS/one"]["run"] == whole
+    run_lab(recipe(lab, "part", DATA_ONLY))
+    assert check(lab, "loss.yaml", code=0)["LAB-LOSS/one"]["run"] == whole, "another recipe says nothing against it"
+    again = run_lab(recipe(lab, "whole", DATA_ONLY)).run
+    found = check(lab, "loss.yaml", code=3)["LAB-LOSS/one"]
+    assert (found["verdict"], found["run"]) == ("UNTESTED", again), "its own recipe measures it no more"
+
+
+def test_only_some_stages_are_no_run_of_the_recipe(lab: Path) -> None:
+    write_contract(lab)
+    chain = recipe(lab, "lab", CHAIN)
+    partial = run_lab(chain, only=frozenset({"a"})).run
+    assert check(lab, "loss.yaml", code=0)["LAB-LOSS/one"]["run"] == partial
+    run_lab(recipe(lab, "other", DATA_ONLY))
+    found = check(lab, "loss.yaml", code=3)["LAB-LOSS/one"]
+    assert (found["verdict"], found["run"]) == ("UNTESTED", "")
+    assert check(lab, "loss.yaml", "--run", partial, code=0)["LAB-LOSS/one"]["run"] == partial
+
+
+def test_what_a_recipe_asked_as_a_question_is_one_on_its_runs(lab: Path) -> None:
+    write_contract(lab, CONTRACT.replace("100", "1").replace("101", "2"))
+    asked = run_lab(recipe(lab, "asking", CHAIN + "hypotheses: [loss.yaml]\n")).run
+    found = check(lab, "loss.yaml", code=0)["LAB-LOSS/one"]
+    assert (found["kind"], found["run"], found["verdict"]) == ("hypothesis", asked, "FAIL")
+    claimed = run_lab(recipe(lab, "claiming", CHAIN + "contracts: [loss.yaml]\n")).run
+    found = check(lab, "loss.yaml", code=1)["LAB-LOSS/one"]
+    assert (found["kind"], found["run"]) == ("acceptance", claimed)
+
+
+def test_what_is_untested_says_what_would_measure_it(lab: Path) -> None:
+    write_contract(lab)
+    write_contract(lab, MISSING, "missing.yaml")
+    (lab / "recipes").mkdir()
+    found = check(lab, "loss.yaml", "missing.yaml", code=3)
+    assert found["LAB-LOSS/one"]["remedy"] == "run the stage lab.train on lab-model"
+    assert found["LAB-MISSING/one"]["reason"] == "no evidence e: no plugin provides the stage merge"
+    remedy = "install a plugin whose hrmctl_stages gives the stage merge, and run it on lab-model"
+    assert found["LAB-MISSING/one"]["remedy"] == remedy
+    recipe(lab / "recipes", "measures", CHAIN + "contracts: [../loss.yaml]\n")
+    recipe(lab / "recipes", "lists", DATA_ONLY + "contracts: [../loss.yaml]\n")
+    (lab / "recipes" / "broken.yaml").write_text("kind: recipe\n")
+    found = check(lab, "loss.yaml", code=3)
+    assert found["LAB-LOSS/one"]["remedy"] == "hrmctl pipeline recipes/measures.yaml"
+
+
+def test_a_pipeline_that_checks_nothing_says_so(lab: Path) -> None:
+    write_contract(lab, CONTRACT.replace("100", "1").replace("101", "2"))
+    recipe(lab, "lab", CHAIN + "contracts: [loss.yaml]\n")
+    done = hrmctl("pipeline", "lab.yaml", "--no-check", "--store", "store", cwd=lab, check=0)
+    assert "contracts were not checked: --no-check" in done.stderr
+    assert not (lab / "store" / "ledger.jsonl").exists()
+    recipe(lab, "lab", CHAIN.replace('"}}', '", act: raise}}') + "contracts: [loss.yaml]\n")
+    command("pipeline", "lab.yaml", "--no-check", "--store", "store", cwd=lab, check=4)
+    assert not (lab / "store" / "ledger.jsonl").exists()
+
+
+def test_the_report_of_a_run_is_its_own_check_else_the_whole_check_that_spoke_of_it(lab: Path) -> None:
+    write_contract(lab)
+    write_contract(lab, LENGTH, "length.yaml")
+    both = run_lab(recipe(lab, "both", CHAIN)).run
+    data = run_lab(recipe(lab, "data", DATA_ONLY + "contracts: [length.yaml]\n")).run
+    check(lab, "loss.yaml", "length.yaml", code=0)
+    store = open_store(lab)
+    own = report_from_ledger(store, data)
+    assert (own.run, [j.obligation for j in own.judgements]) == (data, ["LAB-LENGTH/one"])
+    shared = report_from_ledger(store, both)
+    assert (shared.run, len(shared.judgements)) == ("", 2)
+    assert {j.run for j in shared.judgements} == {both, data}
+    text = command("report", both, "--store", "store", cwd=lab, check=0).stdout
+    assert "LAB-LENGTH/one" in text
+
+
+def test_the_heading_of_evidence_is_its_evidence_without_the_payload(lab: Path) -> None:
+    store = open_store(lab)
+    result = run_lab(recipe(lab, "lab", CHAIN))
+    for digest in witness.Witness(store, result.run).digests():
+        heading, whole = store.heading(digest), store.get_evidence(digest)
+        assert (heading.name, heading.type, heading.provenance) == (whole.name, whole.type, whole.provenance)
+        assert not heading.payload
+    sly = {"value": 1, "unit": "", "n": 1, "context": {"provenance": {"run": "forged"}}}
+    source = store.get_evidence(digest).provenance
+    kept = store.put_evidence(Evidence("x" * 5000, "measurement/v1", sly, source))
+    assert store.heading(kept.digest).provenance == source, "also where the name is longer than what is read first"
+    kept = store.put_evidence(Evidence("x", "measurement/v1", sly, None))
+    assert store.heading(kept.digest).provenance is None
+
+
+def test_a_store_of_two_hundred_runs_is_read_from_the_newest_and_no_further(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_contract(lab)
+    write_contract(lab, LENGTH.replace("dataset: lab@train", "dataset: lab@test"), "length.yaml")
+    store = open_store(lab)
+    run = run_lab(recipe(lab, "lab", CHAIN)).run
+    for index in range(200):
+        shutil.copytree(store.run_folder(run), store.runs / f"29990101T{index:06}-lab-0000")
+    parsed: list[Path] = []
+    monkeypatch.setattr(witness, "read_lock", lambda f, read=witness.read_lock: parsed.append(f) or read(f))
+    found = check(lab, "loss.yaml", code=0)
+    assert found["run"] == "29990101T000199-lab-0000"
+    assert len(parsed) == 1
+    started = time.monotonic()
+    found = check(lab, "length.yaml", code=3)
+    assert found["LAB-LENGTH/one"]["verdict"] == "UNTESTED"
+    assert time.monotonic() - started < 5
+    write_contract(lab, MISSING, "missing.yaml")
+    parsed.clear()
+    check(lab, "missing.yaml", code=3)
+    assert not parsed, "no run has such a stage, which the text of the locks says"
