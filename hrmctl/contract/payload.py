@@ -88,7 +88,8 @@ def _series(payload: Mapping[str, Any]) -> Iterator[str]:
         values = _items(curve.get("values")) if isinstance(curve, Mapping) else ()
         if not steps or len(steps) != len(values):
             yield f"series {name} has {len(steps)} steps and {len(values)} values"
-        elif not all(_count(step) for step in steps) or not all(_number(value) for value in values):
+        # null is how a stage records a value that was not finite; whether that may be is for a measure to say.
+        elif not all(_count(step) for step in steps) or not all(v is None or _number(v) for v in values):
             yield f"series {name} holds something that is not a number"
         elif any(b <= a for a, b in pairwise(steps)):
             yield f"series {name} has steps out of order"

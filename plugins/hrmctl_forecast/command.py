@@ -11,7 +11,8 @@ import typer
 from hrmctl.cli.common import DEFAULT_STORE, JsonOption, RunArgument, StoreOption, pick_run, print_json, say
 
 if TYPE_CHECKING:
-    from hrmctl_forecast.predict import Forecast
+    from hrmctl_statistics.predict import Forecast
+
     from hrmctl_forecast.reading import Stage, Target
 
 _REFUSED = 3
@@ -42,10 +43,12 @@ def forecast(
 
     Exit code: 0 forecast, 2 bad input, 3 no forecast: under 8 points, or a curve that is getting worse.
     """
+    from hrmctl_statistics import predict
+
     from hrmctl.errors import InputError
     from hrmctl.run.record import metric_rows
     from hrmctl.store import Store
-    from hrmctl_forecast import predict, reading
+    from hrmctl_forecast import reading
 
     if to is not None and to_epoch is not None:
         raise InputError("--to and --to-epoch both say when; give one")
@@ -95,7 +98,7 @@ def _result(
     targets: Sequence[Target],
 ) -> dict[str, Any]:
     """The result as `--json` prints it (docs/forecast.md)."""
-    from hrmctl_forecast.predict import probabilities
+    from hrmctl_statistics.predict import probabilities
 
     by_name = {one.curve.metric: one for one in forecasts}
     known = all(one.course != "worsening" for one in forecasts)

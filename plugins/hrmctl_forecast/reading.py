@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from hrmctl_statistics.fits import Array
+from hrmctl_statistics.forecasts import is_share, lower
+from hrmctl_statistics.predict import Curve
 
 from hrmctl import InputError
-from hrmctl_forecast.fits import Array
-from hrmctl_forecast.predict import Curve
 
 _TARGET = re.compile(r"(?:(?P<metric>[^<>=]+?)\s*(?P<op><=|>=|=))?\s*(?P<value>[^<>=]+)")
-_LOWER = ("loss", "perplexity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +51,7 @@ class Stage:
         if metric not in self.curves:
             raise InputError(f"stage {self.name} has no metric '{metric}'; it has {', '.join(sorted(self.curves))}")
         down = lower(metric) if better == "auto" else better == "lower"
-        return Curve(metric, *self.curves[metric], down, 1.0 if _is_share(metric) else math.inf)
-
-
-def lower(metric: str) -> bool:
-    """Whether less of a metric is better, by its name: losses and perplexities."""
-    return metric.endswith(_LOWER)
-
-
-def _is_share(metric: str) -> bool:
-    return metric.endswith("accuracy") or metric.startswith("sample_")
+        return Curve(metric, *self.curves[metric], down, 1.0 if is_share(metric) else math.inf)
 
 
 def target_of(text: str, metric: str, better: str) -> Target:

@@ -86,7 +86,7 @@ def _rate(count: int, n: int, level: float) -> Values:
 
 
 def outcome_rate(evidence: Sequence[Evidence], params: OutcomeParams) -> Values:
-    """Share of all samples whose outcome is `params.outcome`, with a Wilson interval over samples.
+    """Share of all samples whose outcome is `params.outcome`, or one of them, with a Wilson interval over samples.
 
     Samples of one problem are not independent, so with several samples a problem the interval is
     too narrow: compare `value`, or evaluate one sample a problem. Raises MeasureError without outcomes.
@@ -94,8 +94,9 @@ def outcome_rate(evidence: Sequence[Evidence], params: OutcomeParams) -> Values:
     rows = problems(evidence[0])
     if not all(p.outcomes for p in rows):
         raise MeasureError(f"{evidence[0].name}: samples without outcomes")
+    wanted = {params.outcome} if isinstance(params.outcome, str) else set(params.outcome)
     samples = [outcome for p in rows for outcome in p.outcomes]
-    return _rate(samples.count(params.outcome), len(samples), params.level)
+    return _rate(sum(outcome in wanted for outcome in samples), len(samples), params.level)
 
 
 def distinct(evidence: Sequence[Evidence], params: NoParams) -> Values:
@@ -104,14 +105,30 @@ def distinct(evidence: Sequence[Evidence], params: NoParams) -> Values:
     Raises MeasureError without completion digests, and with one sample a problem, which always
     differs from no other.
     """
-    rows = problems(evidence[0])
-    if not all(p.completions for p in rows):
-        raise MeasureError(f"{evidence[0].name}: samples without completion digests")
-    if min(p.n for p in rows) < 2:
-        raise MeasureError(f"{evidence[0].name}: needs at least 2 samples a problem")
+    rows = _completed(evidence[0])
     counts = [len(set(p.completions)) for p in rows]
     value = math.fsum(count / p.n for count, p in zip(counts, rows, strict=True)) / len(rows)
     return {"value": value, "n": len(rows), "min_distinct": min(counts), "samples": min(p.n for p in rows)}
+
+
+def same_samples(evidence: Sequence[Evidence], params: NoParams) -> Values:
+    """Whether all completions of every problem are the same, as they are without any randomness.
+
+    Raises MeasureError as `distinct` does.
+    """
+    rows = _completed(evidence[0])
+    differing = sum(len(set(p.completions)) > 1 for p in rows)
+    return {"value": differing == 0, "differing": differing, "n": len(rows), "samples": min(p.n for p in rows)}
+
+
+def _completed(evidence: Evidence) -> tuple[Problem, ...]:
+    """Problems with at least two completions each."""
+    rows = problems(evidence)
+    if not all(p.completions for p in rows):
+        raise MeasureError(f"{evidence.name}: samples without completion digests")
+    if min(p.n for p in rows) < 2:
+        raise MeasureError(f"{evidence.name}: needs at least 2 samples a problem")
+    return rows
 
 
 def mode(evidence: Sequence[Evidence], params: NoParams) -> Values:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hrmctl_forecast.fits import families, fit
+from hrmctl_statistics.fits import families, fit
 from scipy.optimize import least_squares
 
 from .helpers import noisy

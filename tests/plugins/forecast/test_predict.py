@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hrmctl_forecast.predict import Curve, Forecast, Joint, _stretch, predict, probabilities
+from hrmctl_statistics.predict import Curve, Forecast, Joint, _stretch, predict, probabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -6,9 +6,18 @@ import math
 from dataclasses import replace
 
 import pytest
+import scipy.stats
 from hrmctl_statistics.curves import count, series, total_bytes
-from hrmctl_statistics.measurements import chance, difference, ratio, value
-from hrmctl_statistics.params import CompareParams, FilesParams, NoParams, SeriesParams, TrialInterval
+from hrmctl_statistics.measurements import all_finite, attempts, chance, difference, overlap, per, ratio, value
+from hrmctl_statistics.params import (
+    AllFiniteParams,
+    CompareParams,
+    FilesParams,
+    NoParams,
+    RateParams,
+    SeriesParams,
+    TrialInterval,
+)
 
 from hrmctl import Evidence, MeasureError
 
@@ -147,6 +156,97 @@ def test_chance():
     for wrong in (1, 0, -3, 51.5):
         with pytest.raises(MeasureError, match="vocabulary"):
             chance([measured(wrong, "tokens")], NoParams())
+
+
+def test_per_divides_two_units():
+    found = per([measured(1000, "tokens", 5), measured(4, "seconds", 2)], NoParams())
+    assert found == {"value": 250.0, "unit": "tokens/seconds", "left": 1000, "right": 4, "n": 2}
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "message"),
+    [
+        (measured(3, "tokens"), measured(3, "tokens"), "`ratio` divides"),
+        (measured(3, "tokens"), measured(0, "seconds"), "cannot divide"),
+        (measured(3, "tokens"), measured(-1, "seconds"), "cannot divide"),
+        (measured(3, ""), measured(1, "seconds"), "has no unit"),
+        (measured(3, "tokens"), measured(1, ""), "has no unit"),
+    ],
+)
+def test_a_quotient_that_means_nothing_is_refused(left, right, message):
+    with pytest.raises(MeasureError, match=message):
+        per([left, right], NoParams())
+
+
+def test_overlap_is_a_count_with_an_interval():
+    found = overlap([measured(3 / 70, "share of documents", 70, context={"count": 3})], RateParams())
+    expected = scipy.stats.binomtest(3, 70).proportion_ci(method="wilson")
+    assert (found["count"], found["n"], found["of"], found["value"]) == (3, 70, "documents", 3 / 70)
+    assert (found["lo"], found["hi"]) == pytest.approx((expected.low, expected.high))
+    none = overlap([measured(0.0, "share of n-grams", 9)], RateParams())
+    assert (none["count"], none["lo"], none["of"]) == (0, 0.0, "n-grams")
+    assert none["hi"] > 0.2
+
+
+@pytest.mark.parametrize(
+    ("evidence", "message"),
+    [
+        (measured(0.5, "share", 4), "not a share of"),
+        (measured(50, "%", 4), "not a share of"),
+        (measured(0.3, "share of documents", 4), "no whole count"),
+        (measured(1.25, "share of documents", 4), "no whole count"),
+        (measured(-0.25, "share of documents", 4), "no whole count"),
+        (measured(0.5, "share of documents", 4, context={"count": 1}), "its count 1"),
+    ],
+)
+def test_a_share_that_is_none_is_refused(evidence, message):
+    with pytest.raises(MeasureError, match=message):
+        overlap([evidence], RateParams())
+
+
+def test_attempts_are_those_of_the_ledger():
+    def of(value: object, name: str = "attempts", **changes: object) -> Evidence:
+        given = provenance(**changes) if changes else None
+        return Evidence(name, "measurement/v1", {"value": value, "unit": "attempts", "n": 1}, given)
+
+    assert attempts([of(3)], NoParams()) == {"value": 3, "n": 1}
+    assert attempts([of(1, uses="ledger")], NoParams())["value"] == 1
+    for wrong in (of(0), of(1.5), of(1, "tries"), of(1, uses="eval"), of(-1), of(True)):
+        with pytest.raises(MeasureError):
+            attempts([wrong], NoParams())
+
+
+def test_all_finite_counts_nulls():
+    assert all_finite([curve([1.0, 2.0])], AllFiniteParams()) == {"value": True, "nonfinite": 0, "n": 2}
+    assert all_finite([curve([1.0, None, None])], AllFiniteParams()) == {"value": False, "nonfinite": 2, "n": 3}
+    both = curve([1.0, 2.0])
+    both.payload["series"]["lr"] = {"steps": [1], "values": [None]}
+    assert all_finite([both], AllFiniteParams()) == {"value": False, "nonfinite": 1, "n": 3}
+    trial = measured(3, trials=[3, 4])
+    assert all_finite([trial], AllFiniteParams()) == {"value": True, "nonfinite": 0, "n": 3}
+    assert all_finite([measured(None)], AllFiniteParams()) == {"value": False, "nonfinite": 1, "n": 1}
+    counted = AllFiniteParams(counted=True)
+    assert all_finite([measured(0, "steps", 600)], counted) == {"value": True, "nonfinite": 0, "n": 600}
+    assert all_finite([measured(2, "steps", 600)], counted) == {"value": False, "nonfinite": 2, "n": 600}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "counted"),
+    [
+        (measured(7, "steps", 6), True),
+        (measured(0.5, "steps", 6), True),
+        (measured(-1, "steps", 6), True),
+        (measured("TBD"), False),
+        (measured(1, trials=[]), False),
+        (curve([1.0, "nan"]), False),
+        (Evidence("t", "series/v1", {"series": {}}), False),
+        (Evidence("t", "series/v1", {}), False),
+    ],
+    ids=str,
+)
+def test_finiteness_of_what_is_no_evidence_is_refused(evidence, counted):
+    with pytest.raises(MeasureError):
+        all_finite([evidence], AllFiniteParams(counted))
 
 
 # --- curves ------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hrmctl_statistics.params import (
     ProportionInterval,
     RateParams,
 )
-from hrmctl_statistics.samples import distinct, mode, outcome_rate, paired_delta, pass_at_k, pass_rate
+from hrmctl_statistics.samples import distinct, mode, outcome_rate, paired_delta, pass_at_k, pass_rate, same_samples
 
 from hrmctl import Evidence, MeasureError, Undecidable
 
@@ -125,6 +125,8 @@ def test_outcome_rate():
     found = outcome_rate([samples([2, 1], n=4, outcomes=True)], OutcomeParams("wrong_answer"))
     assert (found["value"], found["count"], found["n"]) == (5 / 8, 5, 8)
     assert outcome_rate([samples([2], n=4, outcomes=True)], OutcomeParams("timeout"))["value"] == 0
+    several = outcome_rate([samples([2, 1], n=4, outcomes=True)], OutcomeParams(("passed", "timeout", "passed")))
+    assert (several["count"], several["n"]) == (3, 8)
     with pytest.raises(MeasureError, match="without outcomes"):
         outcome_rate([samples([2], n=4)], OutcomeParams("timeout"))
 
@@ -132,6 +134,16 @@ def test_outcome_rate():
 def test_distinct():
     found = distinct([with_completions(["a", "a", "a", "b"], ["c", "d", "e", "f"])], NoParams())
     assert (found["value"], found["n"], found["min_distinct"], found["samples"]) == (0.75, 2, 2, 4)
+
+
+def test_same_samples():
+    same = [with_completions(["a", "a"], ["b", "b"])]
+    assert same_samples(same, NoParams()) == {"value": True, "differing": 0, "n": 2, "samples": 2}
+    found = same_samples([with_completions(["a", "a", "b"], ["c", "c", "c"])], NoParams())
+    assert (found["value"], found["differing"]) == (False, 1)
+    for wrong in (with_completions(["a"]), samples([1, 0], n=2)):
+        with pytest.raises(MeasureError):
+            same_samples([wrong], NoParams())
 
 
 def test_distinct_refuses_one_sample_and_no_digests():

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import hrmctl_statistics
 import pytest
-from hrmctl_statistics.params import OutcomeParams
+from hrmctl_statistics.params import CurveTarget, ForecastParams, OutcomeParams, ProgressParams
 
-from hrmctl import schema
+from hrmctl import Evidence, schema
 from hrmctl.registry import resolve
 
 from .evidence import curve, listing, measured, samples
@@ -19,6 +19,20 @@ from .evidence import curve, listing, measured, samples
 SPECS = {spec.name: spec for spec in hrmctl_statistics.hrmctl_measures()}
 DOCS = Path(__file__).parents[3] / "docs" / "statistics.md"
 TRIALS = [1.0, 2.0, 3.0, 4.0, 5.0]
+
+PARAMS = {
+    "outcome_rate": OutcomeParams("passed"),
+    "progress_to_target": ProgressParams(target=0.5),
+    "forecast_at": ForecastParams(to=40, targets=(CurveTarget("loss", 0.5),), draws=100),
+}
+
+
+def named(**curves: list[float]) -> Evidence:
+    series = {name: {"steps": list(range(1, len(values) + 1)), "values": values} for name, values in curves.items()}
+    return Evidence("series", "series/v1", {"series": series})
+
+
+EPOCHS = named(loss=[1 + 1 / i + 0.01 * (i % 3) for i in range(1, 61)], epoch=[i / 4 for i in range(1, 61)])
 
 EXAMPLES = {
     "value": [measured(3, trials=[3, 4])],
@@ -34,10 +48,24 @@ EXAMPLES = {
     "distinct": [samples([0], n=2)],
     "mode": [samples([1], mode="seccomp")],
     "series": [curve([float(i + 1) for i in range(20)])],
+    "slope": [curve([float(i % 3) for i in range(20)])],
+    "clustered_slope": [(curve([float(i) for i in range(20)]), curve([2.0 * i for i in range(20)]))],
+    "all_finite": [curve([1.0])],
+    "progress_to_target": [EPOCHS],
+    "plateau": [EPOCHS],
+    "forecast_at": [EPOCHS],
+    "norm_deviation": [named(a=[1.0], b=[2.0], result=[3.0])],
+    "sign_conflicts": [named(elements=[4], sum=[3], result=[1])],
+    "same_samples": [samples([0], n=2)],
+    "holm": [samples([1, 0]), samples([0, 0])],
+    "per": [measured(4, "tokens"), measured(2, "seconds")],
+    "overlap": [measured(0.5, "share of documents", 4)],
+    "attempts": [Evidence("attempts", "measurement/v1", {"value": 1, "unit": "attempts", "n": 1})],
     "total_bytes": [listing(a=1)],
     "count": [listing(a=1)],
 }
-EXAMPLES["distinct"][0].payload["problems"][0]["completions"] = ["a", "b"]
+for _name in ("distinct", "same_samples"):
+    EXAMPLES[_name][0].payload["problems"][0]["completions"] = ["a", "b"]
 
 
 def test_every_measure_has_an_example():
@@ -47,7 +75,7 @@ def test_every_measure_has_an_example():
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_measure_returns_exactly_the_fields_it_documents(name):
     spec = SPECS[name]
-    params = OutcomeParams("passed") if spec.params is OutcomeParams else spec.params()
+    params = PARAMS.get(name) or spec.params()
     found = resolve(spec.target)(EXAMPLES[name], params)
     assert set(found) == set(spec.returns)
     assert all(isinstance(v, (int, float, str)) for v in found.values())

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri  # type: ignore[import-untyped]
 
-from hrmctl_forecast.fits import Array, Family, Fits, families, fit
+from hrmctl_statistics.fits import Array, Family, Fits, families, fit
 
 LEAST = 8
 DRAWS = 1000
