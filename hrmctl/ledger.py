@@ -172,18 +172,25 @@ def _twice(row: Row, seen: dict[tuple[Any, ...], int], number: int) -> str:
 # --- appending ----------------------------------------------------------------------------------
 
 
-def append(path: Path, check: str, judgements: Sequence[Judgement], *, time: str = "") -> list[Judgement]:
+class Moved(StoreError):
+    """Another check was recorded between reading the ledger and writing to it."""
+
+
+def append(
+    path: Path, check: str, judgements: Sequence[Judgement], *, time: str = "", after: int | None = None
+) -> list[Judgement]:
     """Append one row a judgement, all or none, and return the judgements with their `attempts` counted.
 
-    `attempts` is the number of different models judged so far on the same contract and data set,
-    this one included. Raises StoreError where the ledger was tampered with or cannot be written,
-    InputError where an obligation comes twice.
+    `after` is the number of rows that the judgements rest on. Raises Moved where there are others by now, StoreError
+    where the ledger was tampered with or cannot be written, InputError where an obligation comes twice.
     """
     _refuse_twice(judgements)
     if not judgements:
         return []
     with _locked(path):
         before = _committed(path)
+        if after is not None and len(before) != after:
+            raise Moved(f"{path}: another check was recorded meanwhile; check again")
         counted = _with_attempts(before, judgements)
         head = _head(path) or _EMPTY
         new = list(_chained(head, check, counted, time or datetime.now(UTC).isoformat(timespec="milliseconds")))
@@ -240,20 +247,44 @@ def _write(path: Path, offset: int, raw: bytes) -> None:
 
 
 def _with_attempts(before: Sequence[Row], judgements: Sequence[Judgement]) -> list[Judgement]:
-    tried: dict[tuple[str, str], set[str]] = {}
-    for row in before:
-        _try(tried, row["contract"], row["subjects"])
-    return [replace(j, attempts=len(_try(tried, j.contract, j.subjects))) for j in judgements]
+    attempts = Attempts(before)
+    for judgement in judgements:
+        attempts.add(judgement.contract, judgement.subjects)
+    return [replace(j, attempts=attempts.count(j.contract, j.subjects)) for j in judgements]
 
 
-def _try(tried: dict[tuple[str, str], set[str]], contract: str, subjects: Mapping[str, str]) -> set[str]:
-    """The models judged so far on one contract and data set, with that of `subjects` added."""
+class Attempts:
+    """How many different models were judged on each test set: on a data set digest, whatever the contract.
+
+    A model is one whatever was judged of it and however often; the models of all seeds, judged together, are one.
+    What is judged on no data set is counted by contract, and its other artifacts stand for the model. What was never
+    bound to anything (UNTESTED, BLOCKED) is no attempt.
+    """
+
+    def __init__(self, rows: Sequence[Row] = ()):
+        self._models: dict[tuple[str, str], set[str]] = {}
+        for row in rows:
+            self.add(row["contract"], row["subjects"])
+
+    def add(self, contract: str, subjects: Mapping[str, str]) -> None:
+        """Note that a contract was judged on these digests by role."""
+        if model := _model(subjects):
+            self._models.setdefault(_test_set(contract, subjects), set()).add(model)
+
+    def count(self, contract: str, subjects: Mapping[str, str]) -> int:
+        """The models judged on the test set of these digests, their own included."""
+        known = self._models.get(_test_set(contract, subjects), set())
+        return len((known | {_model(subjects)}) - {""})
+
+
+def _test_set(contract: str, subjects: Mapping[str, str]) -> tuple[str, str]:
+    dataset = subjects.get("dataset", "")
+    return ("", dataset) if dataset else (contract, "")
+
+
+def _model(subjects: Mapping[str, str]) -> str:
     others = [f"{role}:{digest}" for role, digest in sorted(subjects.items()) if role != "dataset"]
-    model = subjects.get("model") or " ".join(others)
-    models = tried.setdefault((contract, subjects.get("dataset", "")), set())
-    if model:
-        models.add(model)
-    return models
+    return subjects.get("model") or " ".join(others)
 
 
 @contextmanager

@@ -127,6 +127,13 @@ def compare(params: MakeParams, inputs: StageInputs, ctx: Context) -> StageResul
     return StageResult({"report": Output(path, "lab-report")})
 
 
+def score(params: Any, inputs: StageInputs, ctx: Context) -> StageResult:
+    """How many losses the model holds, as a figure of the model on the data set."""
+    losses = json.loads((inputs["model"].path / "weights.json").read_text())
+    about = {"model": inputs["model"], "dataset": inputs["data"]}
+    return StageResult({}, [Observation("score", "measurement/v1", {"value": len(losses), "unit": "", "n": 1}, about)])
+
+
 def _trace(params: TrainParams, word: str) -> None:
     if params.trace:
         with open(params.trace, "a") as stream:
@@ -203,6 +210,7 @@ def stillborn(run: str, folder: Path) -> Any:
 
 DATA = InputSpec("dataset", "the data")
 MODEL = OutputSpec("model", "the model")
+GIVEN = InputSpec("model", "the model")
 
 
 @hookimpl
@@ -212,6 +220,7 @@ def hrmctl_stages() -> Iterable[StageSpec]:
         StageSpec("lab.make", "make data", MakeParams, f"{__name__}:make", {}, made),
         StageSpec("lab.train", "train", TrainParams, f"{__name__}:train", {"data": DATA}, {"model": MODEL}),
         StageSpec("lab.race", "train alone", TrainParams, f"{__name__}:train", {"data": DATA}, {"model": MODEL}, True),
+        StageSpec("lab.score", "score", NoParams, f"{__name__}:score", {"data": DATA, "model": GIVEN}),
         StageSpec(
             "lab.compare",
             "compare models",

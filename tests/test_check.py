@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from hrmctl import Evidence
+from hrmctl import Evidence, ledger
 from hrmctl.plugins import catalog
 from hrmctl.run import witness
-from hrmctl.run.replay import replay, report_from_ledger
+from hrmctl.run.replay import _judgement, replay, report_from_ledger
 
 from .lab import CONTRACT, HEAD, command, hrmctl, open_store, run_lab, write_contract, write_lab, write_recipe
 
@@ -206,3 +206,87 @@ def test_a_store_of_two_hundred_runs_is_read_from_the_newest_and_no_further(
     parsed.clear()
     check(lab, "missing.yaml", code=3)
     assert not parsed, "no run has such a stage, which the text of the locks says"
+
+
+# --- attempts ---------------------------------------------------------------------------------------------------------
+
+SCORED = """
+vars: {steps: 1}
+stages:
+  data: {uses: lab.make}
+  a: {uses: lab.train, with: {data: "${data.data}", steps: "${vars.steps}"}}
+  s: {uses: lab.score, with: {data: "${data.data}", model: "${a.model}"}}
+"""
+GOOD = CONTRACT.replace("LAB-LOSS", "LAB-GOOD").replace("model: lab-model", "model: lab-model, dataset: lab@train")
+GOOD = GOOD.replace("stage: lab.train, name: loss", "stage: lab.score, name: score").replace("op: le", "op: ge")
+GOOD = GOOD.replace("{value: 101}", "{value: 99}")
+TRIED = """\
+kind: contract
+id: LAB-TRIED
+title: at least three models were scored on this data set
+subjects:
+  one: {model: lab-model, dataset: lab@train}
+evidence:
+  e: {type: measurement/v1, stage: lab.score, name: score}
+  tries: {type: measurement/v1, stage: ledger, name: attempts}
+measure:
+  v: {fn: lab_value, of: [e]}
+  t: {fn: lab_value, of: [tries]}
+require:
+  - {id: scored, left: v.n, op: eq, right: 1, else: INVALID}
+  - {id: enough, left: t.value, op: ge, right: 3, else: INCONCLUSIVE}
+  - {id: few, left: t.value, op: le, right: 100}
+controls:
+  - {expect: PASS, data: {e: {value: 1}, tries: {value: 3}}}
+  - {expect: INCONCLUSIVE, because: enough, data: {e: {value: 1}, tries: {value: 2}}}
+  - {expect: INVALID, because: scored, data: {e: {value: 1, n: 2}, tries: {value: 3}}}
+  - {expect: INVALID, because: scored, data: {e: {value: 1, n: 2}, tries: {value: 2}}}
+  - {expect: PASS, data: {e: {value: 1}, tries: {value: 100}}}
+  - {expect: FAIL, because: few, data: {e: {value: 1}, tries: {value: 101}}}
+"""
+GATE = """\
+kind: gate
+id: LAB-GATE
+title: stop when three attempts were not good enough
+over: {good: LAB-GOOD/one, tried: LAB-TRIED/one}
+rules:
+  - {id: stop, when: {all: [{left: good, op: eq, right: FAIL}, {left: tried, op: eq, right: PASS}]}, then: NO-GO}
+  - {id: go, when: {left: good, op: eq, right: PASS}, then: GO}
+  - {id: wait, otherwise: HOLD}
+verdicts: {GO: PASS, NO-GO: FAIL, HOLD: INCONCLUSIVE}
+controls:
+  - {expect: NO-GO, because: stop, data: {good: FAIL, tried: PASS}}
+  - {expect: GO, because: go, data: {good: PASS, tried: PASS}}
+  - {expect: HOLD, because: wait, data: {good: FAIL, tried: INCONCLUSIVE}}
+  - {expect: HOLD, because: wait, data: {good: INCONCLUSIVE, tried: PASS}}
+"""
+
+
+def test_a_gate_stops_after_three_recorded_attempts(lab: Path) -> None:
+    (lab / "c").mkdir()
+    for name, text in (("good", GOOD), ("tried", TRIED), ("gate", GATE)):
+        write_contract(lab / "c", text, f"{name}.yaml")
+    scored = recipe(lab, "lab", SCORED)
+    seen = []
+    for steps, code in ((1, 1), (1, 1), (2, 1), (3, 1)):
+        run_lab(scored, [f"vars.steps={steps}"])
+        found = check(lab, "c", code=code)
+        tried, gate = found["LAB-TRIED/one"], found["LAB-GATE/gate"]
+        seen.append((tried["measured"]["t"]["value"], tried["verdict"], gate["measured"]["gate"]["outcome"]))
+        assert tried["attempts"] == found["LAB-GOOD/one"]["attempts"] == tried["measured"]["t"]["value"]
+        assert len(tried["evidence"]) == 1, "what the ledger says is no object of the store"
+    assert seen == [
+        (1, "INCONCLUSIVE", "HOLD"),
+        (1, "INCONCLUSIVE", "HOLD"),
+        (2, "INCONCLUSIVE", "HOLD"),
+        (3, "PASS", "NO-GO"),
+    ]
+    store = open_store(lab)
+    assert replay(store, catalog(lab)) == (12, [])
+    rows = ledger.rows(store.ledger)
+    store.ledger.unlink()
+    ledger.head_path(store.ledger).unlink()
+    judgements = [_judgement(row) for row in rows[-3:]]
+    ledger.append(store.ledger, "c", judgements)
+    (problem,) = replay(store, catalog(lab))[1]
+    assert "LAB-TRIED/one: recorded PASS, replayed INCONCLUSIVE because enough" in str(problem)

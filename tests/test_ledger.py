@@ -90,25 +90,34 @@ def test_nan_is_not_recorded(path: Path) -> None:
     assert said(path) == []
 
 
-def test_attempts_count_different_models_on_one_data_set(path: Path) -> None:
+def test_attempts_count_different_models_on_one_test_set(path: Path) -> None:
     def attempts(check: str, model: str, data: str = "d1", contract: str = "HRM-P1") -> int:
         subjects = {"model": model, "dataset": data} if model else {}
         one = replace(ONE, contract=contract, subjects=subjects)
         return ledger.append(path, check, [one])[0].attempts
 
     assert attempts("c1", "m1") == 1
-    assert attempts("c2", "m1") == 1
+    assert attempts("c2", "m1") == 1, "the same model again is no other attempt"
     assert attempts("c3", "m2") == 2
     assert attempts("c4", "m3", data="d2") == 1
-    assert attempts("c5", "m3", contract="OTHER") == 1
+    assert attempts("c5", "m3", contract="OTHER") == 3, "whatever the contract"
     assert attempts("c6", "") == 0
-    assert attempts("c7", "m1") == 2
+    assert attempts("c7", "m1") == 3
+    assert attempts("c8", "m1", data="", contract="SIZE") == 1
+    assert attempts("c9", "m2", data="", contract="OTHER") == 1, "without a data set, by contract"
     pairs = [{"dataset": "d3"} | others for others in ({}, {"small": "a", "big": "b"}, {"small": "a", "big": "c"})]
     counted = [ledger.append(path, f"p{n}", [replace(ONE, subjects=s)])[0].attempts for n, s in enumerate(pairs)]
     assert counted == [0, 1, 2]
-    both = ledger.append(path, "c8", [ONE, replace(ONE, subject="claim", subjects={"model": "m9", "dataset": "d1"})])
-    assert [j.attempts for j in both] == [2, 3]
-    assert [row["attempts"] for row in ledger.rows(path)] == [1, 1, 2, 1, 1, 0, 2, 0, 1, 2, 2, 3]
+    both = [replace(ONE, subject=m, subjects={"model": m, "dataset": "d1"}) for m in ("m8", "m9")]
+    assert [j.attempts for j in ledger.append(path, "c10", both)] == [5, 5], "one check, one count"
+    assert [row["attempts"] for row in ledger.rows(path)] == [1, 1, 2, 1, 3, 0, 3, 1, 1, 0, 1, 2, 5, 5]
+
+
+def test_nothing_is_appended_where_the_ledger_has_moved(path: Path) -> None:
+    ledger.append(path, "c1", [ONE], after=0)
+    with pytest.raises(ledger.Moved, match="another check was recorded meanwhile"):
+        ledger.append(path, "c2", [ONE], after=0)
+    assert len(ledger.rows(path)) == 1
 
 
 # --- tampering ----------------------------------------------------------------------------------

@@ -57,7 +57,12 @@ def show(id: Annotated[str, typer.Argument(help="A contract's id.")], paths: Pat
 
 @app.command()
 def lint(paths: Paths = None) -> int:
-    """Parse contracts and report every fault with file, line and column; what is not proven is a fault too."""
+    """Parse contracts and report every fault with file, line and column; what is not proven is a fault too.
+
+    Warns of what a sound contract may still overlook.
+    """
+    from hrmctl.contract import Contract
+    from hrmctl.contract.advice import advice
     from hrmctl.errors import InputError
     from hrmctl.run.judge import proof_of
 
@@ -65,6 +70,8 @@ def lint(paths: Paths = None) -> int:
     problems = [problem for item in items for problem in proof_of(item, measures).problems]
     if problems:
         raise InputError(*problems)
+    for warning in (warning for item in items if isinstance(item, Contract) for warning in advice(item)):
+        say(f"warning: {warning}")
     print(f"{len(items)} contracts are well formed and proven")
     return 0
 

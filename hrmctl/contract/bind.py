@@ -21,13 +21,15 @@ class Facts:
     kind of stage that failed or was blocked in the run, the reason; `partial` gives, for the digest of evidence
     whose stage has other cells that did not finish, which: the cells that are there may be the lucky ones.
     `stages` are those that plugins provide (None where nobody asked), and `remedy` gives the command that would have
-    a contract's missing evidence reported by a stage, empty where none is known."""
+    a contract's missing evidence reported by a stage, empty where none is known. `attempts` says how many models were
+    judged on the test set of a contract and its digests by role, those included: evidence that the ledger gives."""
 
     has: Callable[[str], bool] = lambda need: False
     stopped: Mapping[str, str] = field(default_factory=dict)
     partial: Mapping[str, str] = field(default_factory=dict)
     stages: Collection[str] | None = None
     remedy: Callable[[Contract, str], str] = lambda contract, stage: ""
+    attempts: Callable[[str, Mapping[str, str]], int] = lambda contract, subjects: 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,11 @@ def check_subject(
         return replace(blank, verdict=fault.verdict, because=fault.because, reason=fault.reason, remedy=error.remedy)
     outcome, chosen = _select(contract, candidates, measures, profile)
     digests = dict.fromkeys(
-        piece.digest for candidate in candidates for item in candidate.items.values() for piece in pieces(item)
+        piece.digest
+        for candidate in candidates
+        for item in candidate.items.values()
+        for piece in pieces(item)
+        if piece.digest
     )
     return replace(
         blank, verdict=outcome.verdict, because=outcome.because, reason=outcome.reason,
@@ -136,26 +142,36 @@ def speech(contract: Contract, subject: Subject, evidence: Sequence[Evidence], s
     finish, says something too.
     """
     try:
-        missing = [q for name, q in contract.evidence.items() if not _found(name, q, subject, evidence)]
+        missing = [q for name, q in contract.observed.items() if not _found(name, q, subject, evidence)]
     except Unbound:
         return "whole"
     if not missing:
         return "whole"
-    some = len(missing) < len(contract.evidence) or any(query.stage in stopped for query in missing)
+    some = len(missing) < len(contract.observed) or any(query.stage in stopped for query in missing)
     return "in part" if some else "nothing"
 
 
 def bind(contract: Contract, subject: Subject, evidence: Sequence[Evidence], facts: Facts) -> list[Candidate]:
     """The candidates for `subject`: one, or several where the contract selects. Raises Unbound."""
-    found = {name: _found(name, query, subject, evidence) for name, query in contract.evidence.items()}
+    found = {name: _found(name, query, subject, evidence) for name, query in contract.observed.items()}
     _require_all(contract, subject, found, facts)
-    candidates = _joined(found)
+    candidates = [_with_recorded(contract, candidate, facts) for candidate in _joined(found)]
     for candidate in candidates:
         _require_apart(subject, candidate)
         _require_whole(candidate, facts)
     if len(candidates) > 1 and not contract.select:
         raise Unbound(Verdict.INVALID, "select", _ambiguity(subject, candidates, found), "label each, or say select")
     return candidates
+
+
+def _with_recorded(contract: Contract, candidate: Candidate, facts: Facts) -> Candidate:
+    """The candidate with what the ledger says of it; only what was observed has a digest."""
+    made: dict[str, Piece] = {}
+    for name, query in contract.evidence.items():
+        if query.recorded:
+            value = facts.attempts(contract.id, candidate.digests)
+            made[name] = Evidence(query.name, query.type, {"value": value, "unit": "models", "n": max(value, 1)})
+    return replace(candidate, items={**candidate.items, **made}) if made else candidate
 
 
 def _found(name: str, query: Query, subject: Subject, evidence: Sequence[Evidence]) -> list[Candidate]:

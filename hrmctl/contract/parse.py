@@ -10,7 +10,7 @@ from annotated_types import MinLen
 
 from hrmctl.contract.clauses import NAME, ClauseReader, Paths, check_id, check_name, items, section
 from hrmctl.contract.examples import expand, pieces_of
-from hrmctl.contract.spec import Clause, Contract, Control, Measure, Query, Ref, Subject
+from hrmctl.contract.spec import LEDGER, Clause, Contract, Control, Measure, Query, Ref, Subject
 from hrmctl.errors import InputError, Problem
 from hrmctl.jsonio import document_digest
 from hrmctl.model import EvidenceType, MeasureSpec
@@ -139,7 +139,21 @@ def _evidence(root: Node, subjects: Mapping[str, Subject], problems: list[Proble
             if lacking:
                 place = node.value["bind"].value[role]
                 problems.append(place.problem(f"subject '{lacking[0]}' has no role '{target}'"))
+        if item.stage == LEDGER:
+            _check_recorded(root, node, item, problems)
+    if result and all(query.recorded for query in result.values()):
+        text = "the ledger alone does not know which artifacts a subject is"
+        problems.append(holder.problem(text, "ask for evidence of a stage too, such as the samples that were counted"))
     return result
+
+
+def _check_recorded(root: Node, node: Node, item: QueryDoc, problems: list[Problem]) -> None:
+    if (item.type, item.name) != ("measurement/v1", "attempts") or item.bind or item.about is not None or item.each:
+        remedy = "write {type: measurement/v1, stage: ledger, name: attempts}"
+        problems.append(node.problem("the ledger gives one thing, the number of attempts", remedy))
+    if root.get("select"):
+        text = "attempts belong to one candidate, and 'select' expects several"
+        problems.append(node.problem(text, "bound the attempts in a contract of its own"))
 
 
 def _measures(

@@ -15,6 +15,8 @@ ORDERED = ("lt", "le", "gt", "ge", "between")
 COMPARISONS = ("eq", "ne", *ORDERED, "in")
 COMBINATORS = ("all", "any", "not")
 ZERO = (Fraction(0), Fraction(0))
+LEDGER = "ledger"
+"""The stage of evidence that no stage reports: what the ledger itself says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,11 @@ class Query:
     about: tuple[str, ...] | None = None
     each: str = ""
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the ledger answers this, and no stage."""
+        return self.stage == LEDGER
+
     def required_roles(self, subject: Subject) -> set[str]:
         """Roles without which evidence says nothing of `subject`: samples of no model are no model's samples."""
         if self.about is not None:
@@ -134,6 +141,16 @@ class Contract:
     file: str = ""
     text: str = field(default="", repr=False)
     place: Node = field(default=Node(None), compare=False, repr=False)
+
+    @property
+    def observed(self) -> Mapping[str, Query]:
+        """The evidence that stages report."""
+        return {name: query for name, query in self.evidence.items() if not query.recorded}
+
+    @property
+    def asks_ledger(self) -> bool:
+        """Whether some of its evidence is what the ledger says."""
+        return len(self.observed) < len(self.evidence)
 
     def clauses(self, profile: str = "") -> tuple[Clause, ...]:
         """The clauses with the thresholds of `profile`; those of the contract itself where it has no such profile."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hrmctl.contract.bind import Facts, check_subject
 from hrmctl.contract.gate import prove_gate
 from hrmctl.contract.prove import Proof, prove
 from hrmctl.contract.spec import Subject
-from hrmctl.errors import InputError
+from hrmctl.errors import InputError, StoreError
 from hrmctl.events import VerdictReached
 from hrmctl.jsonio import write_atomic
 from hrmctl.machine import has
@@ -28,6 +29,7 @@ from hrmctl.run.witness import Witnesses
 from hrmctl.store import Store
 
 Measures = Mapping[str, MeasureSpec]
+_PATIENCE = 10
 _UNANSWERED = (Verdict.INVALID, Verdict.BLOCKED, Verdict.UNTESTED)
 
 
@@ -84,35 +86,63 @@ def judge_runs(
 ) -> CheckReport:
     """Judge `claims` on the evidence of `runs` (None: of all in the store) and append the verdicts to the ledger."""
     claims.require_profile(profile)
-    judgements = judge_all(catalog, Witnesses(store, runs), claims, profile)
     check_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
     for item in claims.items:
         write_atomic(text_path(store, item.digest), item.text)
     store.prepare()
-    recorded = ledger.append(store.ledger, check_id, judgements)
+    recorded = _record(store, catalog, Witnesses(store, runs), claims, profile, check_id)
     for judgement in recorded:
         # A listener gets a copy: what it does to it changes neither report nor exit code.
         announce(catalog, listeners, VerdictReached(judgement.run, deepcopy(judgement)))
     return report_of(check_id, recorded)
 
 
-def judge_all(catalog: Catalog, witnesses: Witnesses, claims: Claims, profile: str = "") -> list[Judgement]:
+def _record(
+    store: Store, catalog: Catalog, witnesses: Witnesses, claims: Claims, profile: str, check_id: str
+) -> list[Judgement]:
+    """Judge and append; judged again where another check was recorded in between and attempts are counted."""
+    if not any(isinstance(item, Contract) and item.asks_ledger for item in claims.items):
+        return ledger.append(store.ledger, check_id, judge_all(catalog, witnesses, claims, profile))
+    for _ in range(_PATIENCE):
+        rows = ledger.rows(store.ledger)
+        judgements = judge_all(catalog, witnesses, claims, profile, rows)
+        with suppress(ledger.Moved):
+            return ledger.append(store.ledger, check_id, judgements, after=len(rows))
+    raise StoreError(f"{store.ledger}: other checks are recorded all the time; check again")
+
+
+def judge_all(
+    catalog: Catalog, witnesses: Witnesses, claims: Claims, profile: str = "", rows: Sequence[ledger.Row] = ()
+) -> list[Judgement]:
     """The judgements of `claims`, each on the run that speaks of it, gates last; nothing is written.
 
-    A contract is a hypothesis where the recipe of that run asked it as one.
+    A contract is a hypothesis where the recipe of that run asked it as one. `rows` are those of the ledger.
     """
     facts = Facts(has=has, stages=frozenset(catalog.stages), remedy=Remedies().of)
-    judgements: list[Judgement] = []
-    for item in claims.items:
-        if isinstance(item, Contract):
-            proof = prove(item, catalog.measures)
-            judgements += [
-                _judged(item, subject, witnesses, catalog.measures, facts, proof, profile)
-                for subject in item.subjects.values()
-            ]
+    contracts = [item for item in claims.items if isinstance(item, Contract)]
+    proofs = {item.id: prove(item, catalog.measures) for item in contracts}
+
+    def judged(item: Contract, facts: Facts) -> list[Judgement]:
+        subjects = item.subjects.values()
+        return [_judged(item, s, witnesses, catalog.measures, facts, proofs[item.id], profile) for s in subjects]
+
+    found = {item.id: judged(item, facts) for item in contracts}
+    if any(item.asks_ledger for item in contracts):
+        # What is judged in this check is attempted in this check, in whatever order.
+        counted = replace(facts, attempts=attempts_of(rows, [j for several in found.values() for j in several]))
+        found |= {item.id: judged(item, counted) for item in contracts if item.asks_ledger}
+    judgements = [judgement for several in found.values() for judgement in several]
     run = witnesses.alone or _common(judgements)
     gates = [check_gate(item, judgements, run) for item in claims.items if isinstance(item, Gate)]
     return judgements + gates
+
+
+def attempts_of(rows: Sequence[ledger.Row], check: Sequence[Judgement]) -> Callable[[str, Mapping[str, str]], int]:
+    """Counts the models on a test set, by the rows before a check and the judgements of the check."""
+    attempts = ledger.Attempts(rows)
+    for judgement in check:
+        attempts.add(judgement.contract, judgement.subjects)
+    return attempts.count
 
 
 def _judged(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,11 +14,12 @@ from hrmctl.errors import InputError, Problem, StoreError
 from hrmctl.machine import has
 from hrmctl.model import CheckReport, Judgement, Verdict
 from hrmctl.plugins import Catalog
-from hrmctl.run.judge import Measures, proof_of, report_of, text_path
+from hrmctl.run.judge import Measures, attempts_of, proof_of, report_of, text_path
 from hrmctl.run.witness import Witness
 from hrmctl.store import Store
 
 Row = Mapping[str, Any]
+Count = Callable[[str, Mapping[str, str]], int]
 
 
 def report_from_ledger(store: Store, run: str) -> CheckReport:
@@ -55,11 +56,14 @@ def replay(store: Store, catalog: Catalog) -> tuple[int, list[Problem]]:
     replayer = _Replayer(store, catalog.measures)
     checks = _checks(store)
     problems: list[Problem] = []
+    before: list[Row] = []
     for name, rows in checks.items():
         judgements = [_judgement(row) for row in rows]
+        attempts = attempts_of(before, judgements)
+        before += rows
         for row, recorded in zip(rows, judgements, strict=True):
             try:
-                fresh = replayer.judge(recorded, judgements)
+                fresh = replayer.judge(recorded, judgements, attempts)
             except (StoreError, InputError) as error:
                 problems.append(Problem(f"row {row['seq']} of check {name} cannot be replayed: {error}"))
                 continue
@@ -80,14 +84,14 @@ class _Replayer:
         self._proof = cache(lambda digest: proof_of(self._item(digest), measures))
         self._witness = cache(lambda run: Witness(store, run))
 
-    def judge(self, recorded: Judgement, check: Sequence[Judgement]) -> Judgement:
+    def judge(self, recorded: Judgement, check: Sequence[Judgement], attempts: Count) -> Judgement:
         """The judgement again. Raises StoreError or InputError where something it rests on is gone or altered."""
         item = self._item(recorded.contract_digest)
         if isinstance(item, Gate):
             return check_gate(item, check, recorded.run)
         if recorded.subject not in item.subjects:
             raise StoreError(f"the contract has no subject {recorded.subject}")
-        facts, digests = Facts(has=has), list(recorded.evidence)
+        facts, digests = Facts(has=has, attempts=attempts), list(recorded.evidence)
         if recorded.run:
             witness = self._witness(recorded.run)
             facts, digests = witness.facts(facts), digests or list(witness.digests())

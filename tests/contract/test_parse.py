@@ -238,3 +238,26 @@ def test_any_change_of_structure_loads_or_is_refused(
 def test_any_text_is_read_or_refused(measures: dict[str, MeasureSpec], text: str) -> None:
     with pytest.raises(InputError):
         parse_text(text, measures)
+
+
+LEDGER = "  n: {type: measurement/v1, stage: ledger, name: attempts}\n"
+
+
+def test_the_ledger_gives_attempts_beside_what_was_measured_and_nothing_else(
+    refused: Refused, read: Callable[[str], Any], about_value: Callable[..., str]
+) -> None:
+    text = about_value("  - {id: few, left: n.value, op: le, right: 3}", "  - {expect: FAIL, because: few, data: {}}")
+    alone = text.replace("stage: eval, name: speed", "stage: ledger, name: attempts").replace("n.value", "m.value")
+    assert refused(alone) == [
+        "c.yaml:5:11: the ledger alone does not know which artifacts a subject is; "
+        "ask for evidence of a stage too, such as the samples that were counted"
+    ]
+    both = alone.replace("evidence: {v", "evidence: {w: {type: measurement/v1, stage: eval}, v")
+    both = both.replace("measure: {m", "measure: {k: {fn: value, of: [w]}, m").replace(
+        "require:", "require:\n  - {id: x, left: k.value, op: ge, right: 1}"
+    )
+    assert read(both).asks_ledger
+    for wrong in ("name: verdicts", "name: attempts, bind: {model: model}", "name: attempts, about: [model]"):
+        (fault,) = refused(both.replace("name: attempts", wrong))
+        assert "the ledger gives one thing, the number of attempts" in fault
+    assert any("attempts belong to one candidate" in fault for fault in refused(both + "select: {of: every}\n"))
