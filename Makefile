@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STORE ?= .hrmctl
+REPORTS ?= reports
 TORCH = torch==2.13.0
 TESTS ?= tests
 RECIPES ?= recipes/quickstart.yaml
@@ -49,12 +50,17 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 # Every recipe is run (what is cached is not run again), then all contracts are judged together, each on the newest run
-# that speaks of it. A failed stage leaves its obligations BLOCKED, and the table is printed all the same.
+# that speaks of it. A failed stage leaves its obligations BLOCKED, and the table is printed all the same. In between
+# the evaluation report is written with its evidence and audited, so that the contracts on it are judged like the rest.
 check-contracts: $(READY)
 	$(BIN)/hrmctl contracts prove contracts
 	@failed=0; for recipe in $(RECIPES); do \
 	  $(BIN)/hrmctl pipeline $$recipe --no-check --keep-going --store $(STORE) || failed=$$?; done; \
-	$(BIN)/hrmctl check contracts --store $(STORE) --ratchet contracts/accepted.json || failed=$$?; exit $$failed
+	rm -rf $(REPORTS)/bundle; \
+	$(BIN)/hrmctl check contracts --store $(STORE) --export $(REPORTS) --format badge || test $$? -ne 2 || failed=2; \
+	$(BIN)/hrmctl pipeline recipes/audit-report.yaml --no-check --store $(STORE) --set vars.folder=$(abspath $(REPORTS)) || failed=$$?; \
+	$(BIN)/hrmctl check contracts --store $(STORE) --ratchet contracts/accepted.json --out json=$(REPORTS)/latest.json || failed=$$?; \
+	exit $$failed
 
 bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
@@ -82,6 +88,7 @@ bench-latency: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m hrmctl.reference docs/reference.md docs/schema
+	$(BIN)/python -m hrmctl_reporters.schema docs/schema/check.json
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build plugins/*.egg-info

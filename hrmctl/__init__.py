@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hrmctl.errors import HrmctlError, InputError, MeasureError, Problem, StageError, Undecidable
     from hrmctl.events import (
+        EvidenceReport,
         RunFinished,
         RunReport,
         RunStarted,
@@ -59,6 +60,7 @@ __all__ = [
     "DatasetSpec",
     "DiagnosticSpec",
     "Evidence",
+    "EvidenceReport",
     "ExecutorSpec",
     "Finding",
     "HrmctlError",
@@ -95,6 +97,7 @@ __all__ = [
 _HOME = {
     "errors": ("HrmctlError", "InputError", "MeasureError", "Problem", "StageError", "Undecidable"),
     "events": (
+        "EvidenceReport",
         "RunFinished",
         "RunReport",
         "RunStarted",

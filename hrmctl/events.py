@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrmctl.model import CheckReport, Judgement
+from hrmctl.model import CheckReport, Evidence, Judgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +84,11 @@ class RunReport:
     stages: Sequence[StageFinished]
     series: Series
     provenance: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceReport:
+    """A check with all evidence of the runs that it judged, in the order of their stages."""
+
+    check: CheckReport
+    evidence: Sequence[Evidence]

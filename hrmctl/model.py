@@ -270,11 +270,15 @@ class DatasetSpec:
 
 @dataclass(frozen=True, slots=True)
 class ReporterSpec:
-    """A form in which a check can be shown; `target` names `function(report: CheckReport) -> str`."""
+    """A form in which a check can be shown; `target` names `function(report: CheckReport) -> str`.
+
+    With `evidence` the function takes an `EvidenceReport` in its place.
+    """
 
     name: str
     summary: str
     target: str
+    evidence: bool = False
 
 
 @dataclass(frozen=True, slots=True)

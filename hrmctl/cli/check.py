@@ -22,7 +22,9 @@ def check(
     contracts: Annotated[list[Path] | None, typer.Argument(help="Contract files or folders.")] = None,
     run: Annotated[list[str] | None, typer.Option(help="Judge on this run only. Repeatable.")] = None,
     profile: Annotated[str, typer.Option(help="Thresholds to use, e.g. kpi.")] = "",
-    form: Annotated[str, typer.Option("--format", help="table, json, junit, markdown, github or badge.")] = "table",
+    form: Annotated[str, typer.Option("--format", help="table, json, junit, tap, markdown, github, …")] = "table",
+    out: Annotated[list[str] | None, typer.Option(help="FORM=FILE: write this form there too. Repeatable.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Write the evaluation report and its evidence here.")] = None,
     ratchet: Annotated[Path | None, typer.Option(help="Compare with these accepted verdicts.")] = None,
     accept: Annotated[bool, typer.Option("--accept", help="Rewrite the file of --ratchet.")] = False,
     store: StoreOption = DEFAULT_STORE,
@@ -37,7 +39,7 @@ def check(
     """
     from dataclasses import replace
 
-    from hrmctl.cli.show import require_reporter, show_check
+    from hrmctl.cli import show
     from hrmctl.contract import load_contracts
     from hrmctl.errors import InputError
     from hrmctl.plugins import catalog as load_catalog
@@ -49,7 +51,8 @@ def check(
         raise InputError("--accept needs --ratchet FILE")
     opened = Store(store)
     catalog = load_catalog(Path.cwd())
-    require_reporter(catalog, form)
+    show.require_reporter(catalog, form)
+    outs = show.parse_outs(catalog, out or ())
     for name in run or ():
         opened.run_folder(name)
     claims = Claims(load_contracts(contracts or [Path("contracts")], catalog.measures))
@@ -59,7 +62,11 @@ def check(
         _accept(ratchet, report)
     faults = compare(accepted, report.judgements) if accepted is not None else []
     code = report.exit_code if ratchet is None else _ratchet_code(report, faults)
-    show_check(catalog, replace(report, exit_code=code), form)
+    shown = replace(report, exit_code=code)
+    show.write_outs(catalog, opened, shown, outs)
+    if export is not None:
+        show.export(catalog, opened, shown, export)
+    show.show_check(catalog, opened, shown, form)
     for fault in faults:
         say(f"ratchet: {fault}")
     if accepted is not None and not faults:

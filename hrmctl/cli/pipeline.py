@@ -81,7 +81,7 @@ def _run(plan: Plan, catalog: Any, store: Store, options: Any, as_json: bool, ru
     if as_json:
         print_json(result)
     elif result.check is not None:
-        show_check(catalog, result.check, "table")
+        show_check(catalog, store, result.check, "table")
     for line in result.notes:
         say(line)
     return int(result.exit_code)

@@ -71,9 +71,11 @@ def report(
     run: RunArgument = None,
     html: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write Markdown here.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Write the evaluation report and its evidence here.")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> int:
     """The report of a run from what the ledger says; Markdown on standard output unless a file is named."""
+    from hrmctl.cli.show import export as write_bundle
     from hrmctl.cli.show import require_reporter
     from hrmctl.jsonio import write_atomic
     from hrmctl.plugins import catalog
@@ -85,6 +87,10 @@ def report(
     opened = Store(store)
     chosen = pick_run(opened, run)
     check = report_from_ledger(opened, chosen)
+    if export is not None:
+        write_bundle(catalog(Path.cwd()), opened, check, export)
+        print(export)
+        return check.exit_code
     if html is not None:
         page = resolve(require_reporter(catalog(Path.cwd()), "html").target)
         write_atomic(html, page(run_report(opened, chosen, check)))

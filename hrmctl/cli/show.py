@@ -1,12 +1,19 @@
-"""Show a check in the form that was asked for."""
+"""Show a check in the forms that were asked for."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hrmctl.errors import InputError
+from hrmctl.jsonio import write_atomic
 from hrmctl.model import CheckReport, ReporterSpec
 from hrmctl.registry import resolve
+from hrmctl.store import Store
+
+EXPORTED = "PHASE_3_EVALUATION_REPORT.md"
 
 
 def require_reporter(catalog: Any, form: str) -> ReporterSpec:
@@ -17,6 +24,60 @@ def require_reporter(catalog: Any, form: str) -> ReporterSpec:
     return spec
 
 
-def show_check(catalog: Any, report: CheckReport, form: str) -> None:
-    """Print `report` through the reporter called `form`."""
-    print(resolve(require_reporter(catalog, form).target)(report))
+def render(catalog: Any, store: Store, report: CheckReport, form: str) -> str:
+    """`report` in the form called `form`. Raises InputError when there is none."""
+    from hrmctl.run.report import evidence_report
+
+    spec = require_reporter(catalog, form)
+    text: str = resolve(spec.target)(evidence_report(store, report) if spec.evidence else report)
+    return text
+
+
+def show_check(catalog: Any, store: Store, report: CheckReport, form: str) -> None:
+    """Print `report` in the form called `form`; `github` also appends the job's summary where GitHub says so."""
+    print(render(catalog, store, report, form))
+    summary = os.environ.get("GITHUB_STEP_SUMMARY", "")
+    if form == "github" and summary:
+        path = Path(summary)
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        write_atomic(path, f"{before}{render(catalog, store, report, 'markdown')}\n")
+
+
+def parse_outs(catalog: Any, outs: Sequence[str]) -> dict[Path, str]:
+    """The forms to write by file, from `FORM=FILE`. Raises InputError on an unknown form or a file named twice."""
+    found: dict[Path, str] = {}
+    for given in outs:
+        form, _, name = given.partition("=")
+        if not form or not name:
+            raise InputError(f"--out {given}: write --out FORM=FILE, e.g. --out junit=reports/check.xml")
+        require_reporter(catalog, form)
+        path = Path(name)
+        if path in found:
+            raise InputError(f"--out {given}: {name} is already the file of {found[path]}; give each form its own")
+        if path.is_dir():
+            raise InputError(f"--out {given}: {name} is a folder; name a file in it")
+        found[path] = form
+    return found
+
+
+def write_outs(catalog: Any, store: Store, report: CheckReport, outs: dict[Path, str]) -> None:
+    """Write every form: nothing before all are made, each file whole or not at all."""
+    texts = {path: render(catalog, store, report, form) for path, form in outs.items()}
+    for path, text in texts.items():
+        write_atomic(path, f"{text}\n")
+
+
+def export(catalog: Any, store: Store, report: CheckReport, folder: Path) -> None:
+    """What an auditor needs: the evaluation report in `folder`, beside it `bundle/` with the check and its evidence.
+
+    Each file of `bundle/evidence` is named by the sha256 of its bytes. Raises InputError where a bundle is already.
+    """
+    from hrmctl.run.report import evidence_report
+
+    bundle = folder / "bundle"
+    if bundle.exists():
+        raise InputError(f"{bundle} exists; remove it or export to another folder")
+    write_outs(catalog, store, report, {bundle / "check.json": "json", folder / EXPORTED: "evaluation-report"})
+    for evidence in evidence_report(store, report).evidence:
+        path = bundle / "evidence" / f"{evidence.digest}.json"
+        write_atomic(path, store.object_path(evidence.digest).read_bytes())

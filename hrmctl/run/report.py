@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hrmctl.events import RunReport, StageFinished
+from hrmctl.events import EvidenceReport, RunReport, StageFinished
 from hrmctl.jsonio import write_atomic
 from hrmctl.model import CheckReport
 from hrmctl.plugins import Catalog
@@ -35,6 +35,15 @@ def run_report(store: Store, run: str, check: CheckReport) -> RunReport:
         for name, stage in lock["stages"].items()
     ]
     return RunReport(check, lock["name"], stages, _series(folder), _provenance(store, lock))
+
+
+def evidence_report(store: Store, check: CheckReport) -> EvidenceReport:
+    """The check with the evidence of its runs, each piece once. Raises StoreError when any is missing or altered."""
+    runs = sorted({j.run for j in check.judgements if j.run} or {check.run} - {""})
+    locks = [read_lock(store.run_folder(run)) for run in runs]
+    of_stages = [d for lock in locks for stage in lock["stages"].values() for d in stage["evidence"]]
+    judged = [digest for judgement in check.judgements for digest in judgement.evidence]
+    return EvidenceReport(check, [store.get_evidence(digest) for digest in dict.fromkeys([*of_stages, *judged])])
 
 
 def _seconds(folder: Path, stage: str) -> float:

@@ -33,8 +33,8 @@ class Bundle:
         return self.evidence[found[0]] if len(found) == 1 else None
 
 
-def read_bundle(folder: Path) -> Bundle:
-    """The bundle in `folder`: `evidence/DIGEST.json`, and `check.json` and `quoted.json` where they are.
+def read_bundle(folder: Path, quoted: Path | None = None) -> Bundle:
+    """The bundle in `folder`: `evidence/DIGEST.json`, and `check.json` where it is; `quoted` is the committed file.
 
     Raises StageError when it holds no folder `evidence` or a file that is no JSON.
     """
@@ -50,9 +50,9 @@ def read_bundle(folder: Path) -> Bundle:
         evidence[path.stem] = _evidence(_parsed(path, raw), path.stem)
     check = _optional(folder / "check.json")
     judgements = {row["obligation"]: row for row in check.get("judgements", ())}
-    quoted = _optional(folder / "quoted.json").get("figures", [])
+    figures = _parsed(quoted, quoted.read_bytes())["figures"] if quoted else []
     words = frozenset(_texts([[e.provenance and _plain(e.provenance) for e in evidence.values()], check]))
-    return Bundle(evidence, judgements, quoted, altered, words)
+    return Bundle(evidence, judgements, figures, altered, words)
 
 
 def _optional(path: Path) -> dict[str, Any]:

@@ -19,13 +19,13 @@ from hrmctl_audit.bundle import Bundle
 from hrmctl_audit.tables import Row, said, spans
 
 NO_INTERVAL, UNDECIDED = "no interval", "undecided"
-HOLDS, NO_EVIDENCE = "every clause holds", "no evidence"
+HOLDS, NO_EVIDENCE, NO_REMEDY = "every clause holds", "no evidence", "none needed"
 FIGURES = ("figure", "value", "unit", "interval", "n", "evidence")
 OUTCOMES = ("outcome", "samples", "share", "evidence")
 PROBLEMS = ("problem", "samples", "syntax valid", "compiles", "passes tests", "evidence")
 COMPARISONS = ("measured", "against", "figure", "difference", "interval", "p", "n", "evidence")
 PROVENANCE = ("provenance", "value", "evidence")
-VERDICTS = ("verdict", "obligation", "claim", "run", "attempts", "why", "evidence")
+VERDICTS = ("verdict", "obligation", "claim", "run", "attempts", "why", "remedy", "evidence")
 QUOTED = ("status", "system", "benchmark", "metric", "figure", "source")
 
 Expected = Mapping[str, Any]
@@ -133,7 +133,7 @@ def _outcome(row: Row, bundle: Bundle) -> Expected:
     [evidence] = _exactly(cited(row, bundle), 1)
     found = outcomes(evidence)
     count = Counter(found)[said(row["outcome"])]
-    return {"samples": count, "share": Fraction(count, len(found))}
+    return {"outcome": said(row["outcome"]), "samples": count, "share": Fraction(count, len(found))}
 
 
 def _problem(row: Row, bundle: Bundle) -> Expected:
@@ -143,7 +143,7 @@ def _problem(row: Row, bundle: Bundle) -> Expected:
     if problem is None:
         raise Uncited(f"{evidence.digest[:12]} has no problem '{said(row['problem'])}'")
     reached = {name: sum(map(step, problem["outcomes"])) for name, step in STEPS.items()}
-    return {"samples": problem["n"], **reached}
+    return {"problem": problem["id"], "samples": problem["n"], **reached}
 
 
 # --- comparisons, provenance, verdicts --------------------------------------------------------------
@@ -224,12 +224,14 @@ def _verdict(row: Row, bundle: Bundle) -> Expected:
     if judged is None:
         raise Uncited(f"the check holds no obligation '{said(row['obligation'])}'")
     evidence = [digest[:12] for digest in judged["evidence"]]
-    if evidence:
-        cited(row, bundle)
+    missing = [digest for digest in evidence if bundle.find(digest) is None]
+    if missing:
+        raise Uncited(f"cites {', '.join(missing)}, which the bundle does not hold")
     shown = {"verdict": judged["verdict"], "claim": judged["title"], "run": judged["run"] or "no run"}
     why = ": ".join(part for part in (judged["because"], judged["reason"]) if part) or HOLDS
     cell = ", ".join(evidence) or NO_EVIDENCE
-    return {**shown, "attempts": judged["attempts"], "why": why, "evidence": cell}
+    told = {"why": why, "remedy": judged["remedy"] or NO_REMEDY, "evidence": cell}
+    return {**shown, **told, "attempts": judged["attempts"]}
 
 
 def _exactly(found: list[Evidence], number: int) -> list[Evidence]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
@@ -66,7 +66,7 @@ def run(params: ReportParams, inputs: StageInputs, ctx: Context) -> StageResult:
         text = report.path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise StageError(f"{report.label} is not UTF-8 text ({error.reason} at byte {error.start})") from error
-    found = audit(text, read_bundle(bundle.path))
+    found = audit(text, read_bundle(bundle.path, inputs["quoted"].path if "quoted" in inputs else None))
     if not found.lines:
         raise StageError(f"{report.label} is empty; there is nothing to audit")
     ctx.progress(found.lines, found.lines, findings=len(found.findings))
@@ -129,32 +129,34 @@ def _of_row(row: Row, bundle: Bundle) -> Iterator[Finding]:
     if len(row.cells) != len(row.header):
         yield Finding("disagreements", row.line, line, f"{len(row.cells)} cells under {len(row.header)} columns")
         return
-    yield from _placeholders(row, line)
     if row.header == figures.QUOTED:
         yield from _quoted(row, bundle, line)
+        yield from _placeholders(row, line, ())
         return
     try:
         wanted = figures.expected(row, bundle)
     except figures.Unmeasured as error:
         yield Finding("comparisons_unmeasured", row.line, line, str(error))
-        return
+        wanted = {}
     except (figures.Uncited, MeasureError) as error:
         yield Finding("figures_without_run", row.line, line, str(error))
-        return
+        wanted = {}
     if wanted is None:
+        wanted = {}
         for number in (n for cell in row.cells for n in numbers(said(cell))):
             yield Finding("figures_without_run", row.line, line, f"{number} stands in a table that cites no evidence")
-        return
-    for column, value in wanted.items():
-        if not agrees(row[column], value):
-            why = f"{column} says {said(row[column])!r}, the evidence {_shown(value)!r}"
-            yield Finding("disagreements", row.line, line, why)
+    right = {column for column, value in wanted.items() if agrees(row[column], value)}
+    for column in wanted.keys() - right:
+        why = f"{column} says {said(row[column])!r}, the evidence {_shown(wanted[column])!r}"
+        yield Finding("disagreements", row.line, line, why)
+    yield from _placeholders(row, line, right)
 
 
-def _placeholders(row: Row, line: str) -> Iterator[Finding]:
+def _placeholders(row: Row, line: str, right: Collection[str]) -> Iterator[Finding]:
+    """Cells that say nothing; what evidence itself says (in a column of `right`) is no placeholder."""
     for column, cell in zip(row.header, row.cells, strict=True):
         text = said(cell)
-        if text.strip().casefold() in _EMPTY or _WORDS.search(text):
+        if column not in right and (text.strip().casefold() in _EMPTY or _WORDS.search(text)):
             yield Finding("placeholders", row.line, line, f"{column} says {text!r}")
 
 

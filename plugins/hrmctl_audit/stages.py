@@ -13,9 +13,11 @@ STAGES = (
         "hrmctl_audit.report:run",
         inputs={
             "report": InputSpec("report", "the report: Markdown, as `hrmctl report --export` writes it"),
-            "bundle": InputSpec("report", "the folder beside it: evidence by digest, the check, quoted figures"),
+            "bundle": InputSpec("report", "the folder beside it: evidence by digest, and the check"),
+            "quoted": InputSpec("dataset", "the committed figures of other systems", required=False),
         },
         outputs={"findings": OutputSpec("report", "JSONL: each fault with its line, what it says and why")},
+        code=("hrmctl_statistics",),
     ),
     StageSpec(
         "audit.contracts",

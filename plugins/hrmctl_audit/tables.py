@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 _CELLS = re.compile(r"(?<!\\)\|")
 _RULE = re.compile(r"\|(\s*:?-+:?\s*\|)+")
-_SPAN = re.compile(r"(`+)(.+?)(?<!`)\1(?!`)")
+_SPAN = re.compile(r"(?<![\\`])(`+)(.+?)(?<!`)\1(?!`)")
 _ESCAPED = re.compile(r"\\([\\`*_\[\]|~#$])")
 _JOINER = "\u2060"
 
@@ -68,11 +68,16 @@ def without_spans(text: str) -> str:
 
 def said(cell: str) -> str:
     """What a cell says, without the marks of code, emphasis and escapes."""
-    bare = _SPAN.fullmatch(cell)
-    if bare:
-        return _unpiped(bare[2].strip())
-    plain = _ESCAPED.sub(r"\1", cell.replace(_JOINER, "").strip("*"))
-    return plain.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    parts, end = [], 0
+    for span in _SPAN.finditer(cell):
+        parts += [_plain(cell[end : span.start()]), _unpiped(span[2].strip())]
+        end = span.end()
+    return "".join([*parts, _plain(cell[end:])])
+
+
+def _plain(text: str) -> str:
+    shown = _ESCAPED.sub(r"\1", text.replace(_JOINER, "").strip("*"))
+    return shown.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
 def _unpiped(text: str) -> str:

@@ -12,19 +12,22 @@ def report(check: CheckReport) -> str:
     A claim that is not proven is an `error`, an unanswered hypothesis a `warning`, an answered one
     a `notice`, and a broken instrument always an `error`.
     """
-    lines = [line for judgement in check.judgements if (line := _annotation(judgement))]
+    several = view.several_runs(check)
+    lines = [line for judgement in check.judgements if (line := _annotation(judgement, several))]
     level = "notice" if check.judgements else "error"
     return "\n".join([*lines, _command(level, "hrmctl", view.conclusion(check.judgements))])
 
 
-def _annotation(judgement: Judgement) -> str:
+def _annotation(judgement: Judgement, several: bool) -> str:
     level = _level(judgement)
     if not level:
         return ""
     title = f"{_named(judgement)} {judgement.obligation}"
     why = view.explanation(judgement) if judgement.verdict != Verdict.PASS else ""
     figures = "; ".join(view.headlines(judgement.measured))
-    message = " — ".join(part for part in (view.plain(judgement.title), why, figures) if part)
+    run = f"run {view.plain(judgement.run)}" if several and judgement.run else ""
+    parts = (view.plain(judgement.title), why, figures, view.attempts(judgement), run)
+    message = " — ".join(part for part in parts if part)
     if judgement.remedy and judgement.verdict != Verdict.PASS:
         message += f"\n{view.plain(judgement.remedy)}"
     return _command(level, title, message)

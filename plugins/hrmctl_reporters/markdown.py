@@ -21,23 +21,33 @@ MARKS = {
 def report(check: CheckReport) -> str:
     """The check as Markdown: the conclusion, the claims, the hypotheses, and what to do about what does not hold."""
     required, asked = view.claims(check.judgements), view.hypotheses(check.judgements)
-    run = f" of run {code(check.run)}" if check.run else ""
-    blocks = [f"## {text(view.conclusion(check.judgements))}", f"Check {code(check.check)}{run}."]
+    blocks = [f"## {text(view.conclusion(check.judgements))}", f"Check {code(check.check)}{_runs(check)}."]
     if required:
-        blocks += [f"### {view.count(len(required), 'claim')}: {view.tally(required)}", _table("verdict", required)]
+        blocks += [
+            f"### {view.count(len(required), 'claim')}: {view.tally(required)}",
+            _table("verdict", check, required),
+        ]
     if asked:
         number = view.count(len(asked), "hypothesis", "hypotheses")
-        blocks += [f"### {number}: {view.tally(asked)}", _table("answer", asked)]
+        blocks += [f"### {number}: {view.tally(asked)}", _table("answer", check, asked)]
     if any(j.verdict == Verdict.FAIL for j in asked):
         blocks.append(view.REFUTED_LINE)
     return "\n\n".join(blocks)
 
 
-def _table(first: str, judgements: Sequence[Judgement]) -> str:
-    lines = [f"| {first} | obligation | claim | measured | why |", "|---|---|---|---|---|"]
+def _runs(check: CheckReport) -> str:
+    before, word, name = view.runs(check).partition(" run ")
+    return f"{before}{word}{code(name)}" if name else before
+
+
+def _table(first: str, check: CheckReport, judgements: Sequence[Judgement]) -> str:
+    several = view.several_runs(check)
+    columns = [first, "attempts", "obligation", "claim", "measured", *(["run"] if several else []), "why"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for judgement in judgements:
-        cells = [_verdict(judgement), code(judgement.obligation), text(judgement.title), _measured(judgement)]
-        lines.append(f"| {' | '.join([*cells, _why(judgement)])} |")
+        run = [code(judgement.run) if judgement.run else ""] if several else []
+        named = [_verdict(judgement), str(judgement.attempts), code(judgement.obligation), text(judgement.title)]
+        lines.append(f"| {' | '.join([*named, _measured(judgement), *run, _why(judgement)])} |")
     return "\n".join(lines)
 
 

@@ -61,11 +61,11 @@ def safe(text: object) -> str:
 
 def _header(report: RunReport) -> str:
     judgements = report.check.judgements
-    run = f" · run {safe(report.check.run)}" if report.check.run else ""
+    runs = safe(view.runs(report.check))
     recipe = f"{safe(report.recipe)} · " if report.recipe else ""
     groups = [_counts(view.claims(judgements)), _counts(view.hypotheses(judgements), "hypothesis", "hypotheses")]
     return (
-        f'<header><p class="kicker">{recipe}check {safe(report.check.check)}{run}</p>'
+        f'<header><p class="kicker">{recipe}check {safe(report.check.check)}{runs}</p>'
         f"<h1>{safe(view.conclusion(judgements))}</h1>{''.join(groups)}</header>"
     )
 
@@ -125,8 +125,12 @@ def _row(judgement: Judgement, number: int) -> str:
     return (
         f"<tr><td>{_mark(judgement, _label(judgement))}</td>"
         f'<td><p>{safe(judgement.title)}</p><p><a href="#o{number}"><code>{safe(judgement.obligation)}</code></a></p>'
-        f'{_why(judgement)}</td><td class="figures">{figures}</td></tr>'
+        f'{_tried(judgement)}{_why(judgement)}</td><td class="figures">{figures}</td></tr>'
     )
+
+
+def _tried(judgement: Judgement) -> str:
+    return f'<p class="why">{view.attempts(judgement)}</p>' if judgement.attempts else ""
 
 
 def _why(judgement: Judgement) -> str:
@@ -205,6 +209,7 @@ def _facts(judgement: Judgement) -> list[tuple[str, str]]:
         *subjects,
         *(("Evidence", _code(digest)) for digest in judgement.evidence),
         ("Contract", _code(judgement.contract_digest)),
+        ("Run", _code(judgement.run)),
         ("Attempts", str(judgement.attempts) if judgement.attempts else ""),
     ]
     return [(name, value) for name, value in facts if value]

@@ -14,36 +14,37 @@ def report(check: CheckReport) -> str:
     required, asked = view.claims(check.judgements), view.hypotheses(check.judgements)
     blocks = [_head(check)]
     if required:
-        blocks.append(_rows(required, [j.verdict.value for j in required]))
+        blocks.append(_rows(check, required, [j.verdict.value for j in required]))
     if asked:
-        blocks.append("Hypotheses\n" + _rows(asked, [view.word(j) for j in asked]))
+        blocks.append("Hypotheses\n" + _rows(check, asked, [view.word(j) for j in asked]))
     blocks.append("\n".join(_foot(check, required, asked)))
     return "\n\n".join(blocks)
 
 
 def _head(check: CheckReport) -> str:
-    run = f" of run {check.run}" if check.run else ""
-    return view.plain(f"Check {check.check}{run}")
+    return view.plain(f"Check {check.check}{view.runs(check)}")
 
 
-def _rows(judgements: Sequence[Judgement], words: Sequence[str]) -> str:
+def _rows(check: CheckReport, judgements: Sequence[Judgement], words: Sequence[str]) -> str:
     names = [view.plain(j.obligation) for j in judgements]
-    first, second = max(map(_width, words)), max(map(_width, names))
+    tried = [view.attempts(j) for j in judgements]
+    columns = [column for column in (words, tried, names) if any(column)]
+    widths = [max(map(_width, column)) for column in columns]
     lines = []
-    for judgement, word, name in zip(judgements, words, names, strict=True):
+    for judgement, *cells in zip(judgements, *columns, strict=True):
         figures = "; ".join(view.headlines(judgement.measured))
-        lines.append(f"{_pad(word, first)}  {_pad(name, second)}  {figures}".rstrip())
-        lines += [f"{' ' * first}  {line}" for line in _why(judgement)]
+        padded = [_pad(cell, width) for cell, width in zip(cells, widths, strict=True)]
+        lines.append("  ".join([*padded, figures]).rstrip())
+        lines += [f"{' ' * widths[0]}  {line}" for line in _why(judgement, view.several_runs(check))]
     return "\n".join(lines)
 
 
-def _why(judgement: Judgement) -> list[str]:
+def _why(judgement: Judgement, several: bool) -> list[str]:
+    run = f"run {view.plain(judgement.run)}" if several and judgement.run else ""
     if judgement.verdict == Verdict.PASS:
-        return []
-    lines = [view.explanation(judgement)]
-    if judgement.remedy:
-        lines.append(f"→ {view.plain(judgement.remedy)}")
-    return [line for line in lines if line]
+        return [run] if run else []
+    remedy = f"→ {view.plain(judgement.remedy)}" if judgement.remedy else ""
+    return [line for line in (run, view.explanation(judgement), remedy) if line]
 
 
 def _foot(check: CheckReport, required: Sequence[Judgement], asked: Sequence[Judgement]) -> list[str]:

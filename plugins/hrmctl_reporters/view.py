@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from hrmctl import Judgement, Verdict
+from hrmctl import CheckReport, Judgement, Verdict
 
 Value = float | int | bool | str
 Measured = Mapping[str, Mapping[str, Value]]
@@ -25,6 +25,8 @@ CLAIM_WORDS = {
     Verdict.INCONCLUSIVE: "undecided",
 }
 ANSWER_WORDS = CLAIM_WORDS | {Verdict.PASS: "supported", Verdict.FAIL: "refuted"}
+ANSWERS = (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
+"""What answers a hypothesis."""
 ORDER = tuple(sorted(Verdict, key=lambda verdict: (verdict != Verdict.PASS, -verdict.severity)))
 """PASS first, then from the worst to the mildest."""
 
@@ -42,6 +44,29 @@ def hypotheses(judgements: Sequence[Judgement]) -> list[Judgement]:
 def word(judgement: Judgement) -> str:
     """The verdict in words: `holds` for a claim, `supported` for a hypothesis."""
     return (ANSWER_WORDS if judgement.kind == "hypothesis" else CLAIM_WORDS)[judgement.verdict]
+
+
+def passed(judgement: Judgement) -> bool:
+    """Whether a machine may show it green: a claim on PASS only, a hypothesis with any answer."""
+    return judgement.verdict in (ANSWERS if judgement.kind == "hypothesis" else (Verdict.PASS,))
+
+
+def runs(check: CheckReport) -> str:
+    """Which runs a check is of, in words: ` of run r1`, ` of 2 runs`, nothing where no run said anything."""
+    found = {j.run for j in check.judgements if j.run} or ({check.run} - {""})
+    if len(found) == 1:
+        return f" of run {min(found)}"
+    return f" of {len(found)} runs" if found else ""
+
+
+def several_runs(check: CheckReport) -> bool:
+    """Whether the judgements are not all of one run, so that each has to say its own."""
+    return len({j.run for j in check.judgements}) > 1
+
+
+def attempts(judgement: Judgement) -> str:
+    """How many different models were tried on this obligation: `2 attempts`, empty where nothing was measured."""
+    return count(judgement.attempts, "attempt") if judgement.attempts else ""
 
 
 def totals(judgements: Sequence[Judgement]) -> dict[Verdict, int]:

@@ -44,6 +44,11 @@ class Exported:
     theirs: str
     speed: str
 
+    @property
+    def quoted(self) -> Path:
+        """The file of quoted figures."""
+        return self.folder.parent / "quoted.json"
+
 
 def export(root: Path) -> Exported:
     """Write the bundle below `root` through the store itself."""
@@ -63,7 +68,12 @@ def export(root: Path) -> Exported:
         (folder / "evidence" / f"{evidence.digest}.json").write_text(text)
     ours, theirs, speed = (evidence.digest[:12] for evidence in kept)
     row = {"obligation": "QS/claim", "verdict": "FAIL", "title": "At least 90 % pass", "run": "r1", "attempts": 2}
-    row |= {"because": "most", "reason": "p.value is 0.5, not 0.9", "evidence": [kept[0].digest]}
+    row |= {
+        "because": "most",
+        "reason": "p.value is 0.5, not 0.9",
+        "remedy": "hrmctl eval",
+        "evidence": [kept[0].digest],
+    }
     (folder / "check.json").write_text(json.dumps({"judgements": [row]}))
     quoted = {
         "system": "GPT-4",
@@ -72,7 +82,7 @@ def export(root: Path) -> Exported:
         "figure": 67.0,
         "source": "https://x.org",
     }
-    (folder / "quoted.json").write_text(json.dumps({"figures": [quoted]}))
+    (root / "quoted.json").write_text(json.dumps({"figures": [quoted]}))
     return Exported(folder, ours, theirs, speed)
 
 
@@ -116,9 +126,9 @@ Both sides were measured on the same problems in run `20250102T030405-quickstart
 |---|---|---|---|---|---|---|---|
 | `hrm-tiny` | `gpt2-tiny` | pass@1 | 0.25 | 0 to 0.5 | 0.5 | 4 | `{ours}` `{theirs}` |
 
-| verdict | obligation | claim | run | attempts | why | evidence |
-|---|---|---|---|---|---|---|
-| FAIL | `QS/claim` | At least 90 % pass | `r1` | 2 | most: p.value is 0.5, not 0.9 | `{ours}` |
+| verdict | obligation | claim | run | attempts | why | remedy | evidence |
+|---|---|---|---|---|---|---|---|
+| FAIL | `QS/claim` | At least 90 % pass | `r1` | 2 | most: p.value is 0.5, not 0.9 | `hrmctl eval` | `{ours}` |
 
 | status | system | benchmark | metric | figure | source |
 |---|---|---|---|---|---|

@@ -25,7 +25,7 @@ def bundle(tmp_path_factory) -> Exported:
 
 
 def audited(text: str, bundle: Exported) -> Audit:
-    return audit(text, read_bundle(bundle.folder))
+    return audit(text, read_bundle(bundle.folder, bundle.quoted))
 
 
 def faults(found: Audit) -> dict[str, int]:
@@ -83,6 +83,7 @@ CHANGED = {
     "an unmarked quotation": ("| quoted | GPT-4", "| measured | GPT-4", "quoted_unmarked"),
     "a quotation of nothing committed": ("| 67.0 |", "| 76.0 |", "quoted_unmarked"),
     "a quotation without source": ("| https://x.org |", "| a paper |", "quoted_unmarked"),
+    "another way out": ("`hrmctl eval` |", "`hrmctl check` |", "disagreements"),
     "a cell too many": ("| 0.25 | s |", "| 0.25 | s | s |", "disagreements"),
 }
 
@@ -114,6 +115,7 @@ def test_the_stage_reports_every_kind_and_writes_the_findings(bundle, tmp_path):
     path.write_text(honest(bundle).replace("pass@1 | 0.5 |", "pass@1 | 0.75 |"))
     report = make_artifact(path, "report", "./PHASE_3_EVALUATION_REPORT.md")
     given = {"report": report, "bundle": make_artifact(bundle.folder, "report", "./bundle")}
+    given["quoted"] = make_artifact(bundle.quoted, "dataset", "./quoted.json")
     result = run(ReportParams(), given, make_context(tmp_path))
     seen = {o.name: o.payload["value"] for o in result.evidence}
     assert seen.keys() == KINDS.keys()

@@ -91,3 +91,17 @@ ATTACK = CheckReport(
 
 NOTHING = CheckReport("c0", "", [], 3)
 GREEN = CheckReport("c1", "r1", [judgement("A/claim", "PASS"), judgement("B/claim", "PASS")], 0)
+SPANS = CheckReport(
+    "c2",
+    "",
+    [
+        judgement("A/claim", "PASS", run="r1", attempts=3, measured={"p": {"value": 0.3, "n": 500}}),
+        judgement(
+            "B/proxy", "FAIL", run="r2", attempts=1, because="big", reason="0.1 is not 0.2", remedy="hrmctl eval"
+        ),
+        judgement("C/claim", "UNTESTED", run="", because="e", reason="no evidence e", remedy="hrmctl pipeline x.yaml"),
+        judgement("D/claim", "FAIL", "hypothesis", run="r2", attempts=2, because="big", reason="0.1 is not 0.2"),
+    ],
+    3,
+)
+"""A check of two runs, with something that no run measured."""

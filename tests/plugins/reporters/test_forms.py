@@ -15,14 +15,14 @@ from xml.etree import ElementTree as ET
 import hrmctl_reporters
 import jsonschema
 import pytest
-from hrmctl_reporters import github, junit, machine, markdown, table, view
+from hrmctl_reporters import attestation, badge, github, junit, machine, markdown, schema, table, tap, view
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrmctl import CheckReport, Judgement, Verdict
 from hrmctl.registry import resolve
 
-from .checks import ATTACK, EVERY, GREEN, HOSTILE, NOTHING, judgement
+from .checks import ATTACK, EVERY, GREEN, HOSTILE, NOTHING, SPANS, judgement
 
 HERE = Path(__file__).parent
 FORMS = {
@@ -31,10 +31,13 @@ FORMS = {
     "junit.xml": junit.report,
     "markdown.md": markdown.report,
     "github.txt": github.report,
-    "badge.json": machine.badge,
+    "badge.json": badge.endpoint,
+    "badge.svg": badge.svg,
+    "tap.txt": tap.report,
+    "in-toto.json": attestation.report,
 }
 SPECS = {spec.name: spec for spec in hrmctl_reporters.hrmctl_reporters()}
-CHECKS = {"every": EVERY, "attack": ATTACK, "nothing": NOTHING, "green": GREEN}
+CHECKS = {"every": EVERY, "attack": ATTACK, "nothing": NOTHING, "green": GREEN, "spans": SPANS}
 
 verdicts = st.tuples(st.sampled_from(list(Verdict)), st.sampled_from(["acceptance", "hypothesis", "gate"]))
 
@@ -48,7 +51,15 @@ def checks(draw: st.DrawFn) -> CheckReport:
 @pytest.mark.parametrize("name", FORMS)
 def test_golden(name):
     path = HERE / "golden" / name
-    shown = FORMS[name](EVERY) + "\n"
+    compare(path, FORMS[name](EVERY) + "\n")
+
+
+@pytest.mark.parametrize("name", ["table.txt", "markdown.md", "tap.txt", "junit.xml", "github.txt"])
+def test_golden_of_several_runs(name):
+    compare(HERE / "golden" / f"spans-{name}", FORMS[name](SPANS) + "\n")
+
+
+def compare(path: Path, shown: str) -> None:
     if os.environ.get("HRMCTL_UPDATE_GOLDEN"):
         path.write_text(shown, encoding="utf-8")
     assert shown == path.read_text(encoding="utf-8")
@@ -119,6 +130,11 @@ def test_no_total_counts_a_hypothesis_as_a_claim_or_loses_one(check):
     for group, kinds in (("claims", {"acceptance", "gate"}), ("hypotheses", {"hypothesis"})):
         expected = Counter(j.verdict.value for j in check.judgements if j.kind in kinds)
         assert {k: v for k, v in totals[group].items() if v} == expected
+    subjects = totals["subjects"]
+    counted = Counter(j.verdict.value for j in check.judgements)
+    assert {v: sum(subjects[kind][v] for kind in subjects) for v in subjects["claim"]} == {
+        v.value: counted[v.value] for v in Verdict
+    }
     numbers = [int(n) for n in re.findall(r"(\d+) ", view.tally(view.claims(check.judgements)))]
     assert sum(numbers) == len(view.claims(check.judgements))
 
@@ -176,7 +192,7 @@ def test_table_says_that_refuting_is_the_tool_working_only_where_something_is_re
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_json_follows_its_schema_and_keeps_every_character(check):
     found = json.loads(machine.json_report(check))
-    jsonschema.Draft202012Validator(machine.CHECK_SCHEMA).validate(found)
+    jsonschema.Draft202012Validator(schema.CHECK_SCHEMA).validate(found)
     for row, given_ in zip(found["judgements"], check.judgements, strict=True):
         assert (row["obligation"], row["title"], row["verdict"]) == (given_.obligation, given_.title, given_.verdict)
         assert row["measured"] == given_.measured
@@ -184,8 +200,23 @@ def test_json_follows_its_schema_and_keeps_every_character(check):
 
 def test_the_schema_names_every_field_of_a_judgement():
     assert set(Judgement.__dataclass_fields__) | {"obligation", "word"} == set(
-        machine.CHECK_SCHEMA["properties"]["judgements"]["items"]["properties"]
+        schema.CHECK_SCHEMA["properties"]["judgements"]["items"]["properties"]
     )
+
+
+def test_totals_by_kind_of_subject_keep_proxies_apart():
+    subjects = json.loads(machine.json_report(SPANS))["totals"]["subjects"]
+    assert {kind: {v: n for v, n in found.items() if n} for kind, found in subjects.items()} == {
+        "claim": {"PASS": 1, "UNTESTED": 1, "FAIL": 1},
+        "proxy": {"FAIL": 1},
+        "other": {},
+    }
+
+
+def test_the_committed_schema_is_that_of_the_code():
+    committed = json.loads((HERE.parents[2] / "docs/schema/check.json").read_text(encoding="utf-8"))
+    assert committed == schema.CHECK_SCHEMA, "run: make docs"
+    jsonschema.Draft202012Validator.check_schema(committed)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +233,7 @@ def test_the_schema_names_every_field_of_a_judgement():
 )
 def test_badge(found, message, color):
     check = CheckReport("c", "r", [judgement(f"C{i}/s", v, k) for i, (v, k) in enumerate(found)], 0)
-    shown = json.loads(machine.badge(check))
+    shown = json.loads(badge.endpoint(check))
     assert (shown["schemaVersion"], shown["message"], shown["color"]) == (1, message, color)
     assert shown["isError"] is (color == "red")
 
@@ -211,7 +242,7 @@ def test_badge(found, message, color):
 
 
 def passed(case: ET.Element) -> bool:
-    return case.find("failure") is None and case.find("error") is None
+    return not any(case.find(tag) is not None for tag in ("failure", "error", "skipped"))
 
 
 @settings(deadline=None)
@@ -220,13 +251,48 @@ def test_junit_passes_only_what_is_proven_or_answered(check):
     root = ET.fromstring(junit.report(check))
     cases = {case.get("classname"): case for case in root.iter("testcase")}
     for j in check.judgements:
-        answered = j.kind == "hypothesis" and j.verdict in ("PASS", "FAIL", "INCONCLUSIVE")
-        assert passed(cases[j.contract]) is (j.verdict == "PASS" or answered)
-    assert not list(root.iter("skipped"))
-    assert root.get("skipped") == "0"
+        case, answered = cases[j.contract], j.kind == "hypothesis" and j.verdict in ("PASS", "FAIL", "INCONCLUSIVE")
+        assert passed(case) is (j.verdict == "PASS" or answered)
+        if not answered:
+            assert (case.find("failure") is not None) is (j.verdict == "FAIL")
+            assert (case.find("error") is not None) is (j.verdict == "INVALID")
     for element in (root, *root.iter("testsuite")):
-        for attribute, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error")):
-            assert int(element.get(attribute)) == len(list(element.iter(tag)))
+        counts = {"tests": "testcase", "failures": "failure", "errors": "error", "skipped": "skipped"}
+        for attribute in counts.keys() - ({"skipped"} if element is root else set()):
+            assert int(element.get(attribute)) == len(list(element.iter(counts[attribute])))
+
+
+JUNIT_10 = {
+    "testsuites": ({"name", "time", "tests", "failures", "errors"}, {"testsuite"}),
+    "testsuite": (
+        {"name", "tests", "failures", "errors", "skipped", "time"},
+        {"testsuite", "properties", "testcase", "system-out", "system-err"},
+    ),
+    "properties": (set(), {"property"}),
+    "property": ({"name", "value"}, set()),
+    "testcase": ({"name", "time", "classname"}, {"skipped", "error", "failure", "system-out", "system-err"}),
+    **dict.fromkeys(("failure", "error", "skipped"), ({"type", "message"}, set())),
+    "system-out": (set(), set()),
+}
+"""Attributes and children by element, of Jenkins's junit-10.xsd (xunit-plugin), as far as they are used here."""
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+def test_junit_follows_the_schema_of_jenkins(check):
+    for element in ET.fromstring(junit.report(check)).iter():
+        attributes, children = JUNIT_10[element.tag]
+        assert set(element.keys()) <= attributes
+        assert {child.tag for child in element} <= children
+
+
+def test_junit_suites_carry_the_totals_that_skipped_hides():
+    claims, asked = ET.fromstring(junit.report(EVERY)).iter("testsuite")
+    totals = {p.get("name"): int(p.get("value")) for p in claims.find("properties")}
+    expected = {"PASS": 1, "FAIL": 2, "INVALID": 1, "BLOCKED": 1, "UNTESTED": 1, "INCONCLUSIVE": 1}
+    assert totals == {f"total.{verdict}": n for verdict, n in expected.items()}
+    assert [
+        case.find("skipped").get("message") for case in asked.iter("testcase") if case.find("skipped") is not None
+    ] == ["UNTESTED: e: no evidence e"]
 
 
 def test_junit_of_nothing_is_not_green():
@@ -239,8 +305,7 @@ def test_junit_says_why_and_what_was_measured():
     failure = cases["QS-SIZE"].find("failure")
     assert (failure.get("type"), failure.text) == ("FAIL", "hrmctl quantize --scheme int4")
     assert "not less than 0.5" in failure.get("message")
-    values = {p.get("name"): p.get("value") for p in cases["QS-LOSS"].iter("property")}
-    assert values["guess.value"] == "6.238324625039508"
+    assert "guess.value = 6.238324625039508" in cases["QS-LOSS"].find("system-out").text.splitlines()
     assert "refuted" in cases["HRM-GPT2"].find("system-out").text
 
 
@@ -255,6 +320,7 @@ def test_junit_survives_hostile_names():
         "property",
         "failure",
         "error",
+        "skipped",
         "system-out",
     }
 
@@ -269,7 +335,7 @@ def cells(line: str) -> list[str]:
 def test_markdown_tables_keep_their_shape_under_attack():
     rows = [line for line in markdown.report(ATTACK).splitlines() if line.startswith("|")]
     assert len(rows) == 2 * 2 + len(ATTACK.judgements)
-    assert {len(cells(row)) for row in rows} == {5}
+    assert {len(cells(row)) for row in rows} == {6}
 
 
 def test_markdown_text_is_literal():
