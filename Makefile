@@ -77,7 +77,8 @@ bench-evaluate: $(READY)
 bench-sandbox: $(READY)
 	$(BIN)/python benchmarks/sandbox.py $(ARGS)
 
-# hrm-27m against GPT-2 117M in transformers' Trainer, and loops against each other; needs 14 GB of memory.
+# hrm-27m against GPT-2 117M in transformers' Trainer, and loops against each other; needs 14 GB of memory,
+# or 5 with ARGS=--sequential.
 # On MBPP where HRMCTL_TEST_DATA names the folder of mbpp.jsonl; make bench-train ARGS=--quick for less.
 bench-train: $(READY)
 	$(BIN)/python benchmarks/train.py $(ARGS)

@@ -2,6 +2,8 @@
 
 Each side trains in a process of its own (peers/training.py) with the same number of threads. Sides take turns within a
 round; ratios are taken within a round, and their median and range are printed, so that a busy machine slows all alike.
+With --sequential a side runs all its rounds before the next one starts: a third of the memory, and a load that changes
+in between spoils the ratios.
 Parameters are counted from the weights. Memory is the greatest anonymous resident memory of the process.
 """
 
@@ -119,10 +121,24 @@ class Running:
 
 
 def race(
-    title: str, entries: Sequence[Entry], rows: Sequence[Sequence[int]], steps: int, rounds: int, threads: int
+    title: str, entries: Sequence[Entry], rows: Sequence[Sequence[int]], steps: int, asked: argparse.Namespace
 ) -> dict[str, Any]:
-    """Let all sides take turns; print and return what was measured."""
+    """Let all sides take turns, or run one after the other; print and return what was measured."""
+    threads, rounds = asked.threads, asked.rounds
     print(f"\n{title}; {threads} threads, load {os.getloadavg()[0]:.1f}, {rounds} rounds", flush=True)
+    groups = [[entry] for entry in entries] if asked.sequential else [entries]
+    sides = [side for group in groups for side in _turns(group, rows, steps, rounds, threads)]
+    found = [_row(side, sides[0]) for side in sides]
+    head = f"{'':34}{'M param':>8}{'tok/s':>8}{'  ratio, wall':22}{'  ratio, CPU':22}{'peak MB':>8}{'share':>7}"
+    print(head)
+    for row in found:
+        print(_line(row), flush=True)
+    return {"title": title, "threads": threads, "load": os.getloadavg()[0], "sides": found}
+
+
+def _turns(
+    entries: Sequence[Entry], rows: Sequence[Sequence[int]], steps: int, rounds: int, threads: int
+) -> list[Running]:
     sides: list[Running] = []
     try:
         for entry in entries:
@@ -133,12 +149,7 @@ def race(
     finally:
         for side in sides:
             side.stop()
-    found = [_row(side, sides[0]) for side in sides]
-    head = f"{'':34}{'M param':>8}{'tok/s':>8}{'  ratio, wall':22}{'  ratio, CPU':22}{'peak MB':>8}{'share':>7}"
-    print(head)
-    for row in found:
-        print(_line(row), flush=True)
-    return {"title": title, "threads": threads, "load": os.getloadavg()[0], "sides": found}
+    return sides
 
 
 def _row(side: Running, base: Running) -> dict[str, Any]:
@@ -209,6 +220,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--rounds", type=int, default=0, help="0 for 3, or 2 with --quick")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, and without the part `more`")
+    parser.add_argument("--sequential", action="store_true", help="one side at a time, for 5 GB of memory")
     parser.add_argument("--out", type=Path, help="write what was measured as JSON")
     return parser.parse_args()
 
@@ -217,20 +229,20 @@ def main() -> None:
     """Race the models at one length of all rows, and the loops on rows as they come."""
     asked = _arguments()
     parts = asked.part or (("models", "loops") if asked.quick else ("models", "more", "loops"))
-    rounds = asked.rounds or (2 if asked.quick else 3)
+    asked.rounds = asked.rounds or (2 if asked.quick else 3)
     begun, read = time.time(), texts(asked.mbpp)
     rows = blocks(read, 64)
     what = f"batch {BATCH} x {LENGTH} tokens"
     measured = []
     if "models" in parts:
-        measured.append(race(f"Models, {what}", MODELS, rows, 1, rounds, asked.threads))
+        measured.append(race(f"Models, {what}", MODELS, rows, 1, asked))
     if "more" in parts:
-        measured.append(race(f"Other settings, {what}", MORE, rows, 1, rounds, asked.threads))
+        measured.append(race(f"Other settings, {what}", MORE, rows, 1, asked))
     if "loops" in parts:
         uneven = mixed(read, 64)
         lengths = sorted(map(len, uneven))
         what = f"{len(uneven)} rows of {lengths[0]} to {lengths[-1]} tokens, median {lengths[len(lengths) // 2]}"
-        measured.append(race(f"Loops, hrm-27m, {what}", LOOPS, uneven, 0, rounds, asked.threads))
+        measured.append(race(f"Loops, hrm-27m, {what}", LOOPS, uneven, 0, asked))
     print(f"\n{time.time() - begun:.0f} s")
     if asked.out:
         versions = {

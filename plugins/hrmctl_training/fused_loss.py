@@ -30,7 +30,7 @@ def summed_cross_entropy(hidden: torch.Tensor, head: Head, targets: torch.Tensor
     In chunks where the output layer is a plain linear one. Under fp16 it is computed whole: the small gradients of
     logits that have not been scaled would be lost.
     """
-    if _is_plain(head) and not _in_fp16(hidden):
+    if is_plain(head) and not _in_fp16(hidden):
         return linear_cross_entropy(hidden, head.weight, head.bias, targets)
     return functional.cross_entropy(head(hidden).float(), targets, reduction="sum")
 
@@ -38,7 +38,7 @@ def summed_cross_entropy(hidden: torch.Tensor, head: Head, targets: torch.Tensor
 @torch.no_grad()
 def evaluation(hidden: torch.Tensor, head: Head, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The summed cross-entropy, and for each row whether its target is the likeliest token, (N,)."""
-    vocabulary = len(head.weight) if _is_plain(head) else hidden.shape[1]
+    vocabulary = len(head.weight) if is_plain(head) else hidden.shape[1]
     rows = chunk_rows(vocabulary, hidden.device)
     total, right = hidden.new_zeros((), dtype=torch.float32), [targets.new_zeros(0, dtype=torch.bool)]
     for part, target in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True):
@@ -48,8 +48,9 @@ def evaluation(hidden: torch.Tensor, head: Head, targets: torch.Tensor) -> tuple
     return total, torch.cat(right)
 
 
-def _is_plain(head: Head) -> TypeGuard[nn.Linear]:
-    return type(head) is nn.Linear and not head._forward_hooks and not head._forward_pre_hooks
+def is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether the layer is its weight and bias and nothing besides: no adapter, no hook."""
+    return type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
 
 
 def _in_fp16(hidden: torch.Tensor) -> bool:

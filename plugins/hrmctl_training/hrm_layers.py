@@ -1,15 +1,15 @@
 """The layers of transformers' `hrm_text` with fewer passes over memory and fewer tensors kept for the backward pass.
 
 The functions are the published ones; weights, their names and the saved format are not touched. What is gained: a norm
-keeps its output, which the projections behind it keep anyway, instead of its input; the activations of MLP and gate
-are made again in the backward pass; rotated queries and keys are written once, in the layout that attention reads; and
-attention in half precision on a CPU is made of matrix products, for the backward pass of torch's kernel there takes
-twice to five times as long on rows of up to 512 tokens.
+keeps its output, which the projections behind it keep anyway, instead of its input; the activations of MLP and gate,
+and the products that the projections behind them read, are made again in the backward pass; rotated queries and keys
+are written once, in the layout that attention reads; and attention in half precision on a CPU is made of matrix
+products, for the backward pass of torch's kernel there takes twice to five times as long on rows of up to 512 tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from types import MethodType
@@ -27,6 +27,7 @@ from transformers.models.hrm_text.modeling_hrm_text import (
 )
 
 from hrmctl_training.autograd import applied
+from hrmctl_training.fused_loss import is_plain
 
 # Scores are held whole, rows x heads x tokens x tokens; beyond this torch's kernel is faster too.
 _LONGEST = 512
@@ -74,8 +75,7 @@ def _narrow_norm(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def _mlp(self: Any, x: torch.Tensor) -> torch.Tensor:
-    made: torch.Tensor = self.down_proj(applied(_SwiGLU, self.gate_proj(x), self.up_proj(x)))
-    return made
+    return _through(self.down_proj, "silu", self.gate_proj(x), self.up_proj(x))
 
 
 def _attend(
@@ -99,7 +99,15 @@ def _attend(
     value = self.v_proj(hidden_states).view(heads).transpose(1, 2)
     gate = self.gate_proj(hidden_states)
     made = _attention(query, key, value, attention_mask, self.scaling)
-    return self.o_proj(applied(_Gate, gate, made.transpose(1, 2).reshape(gate.shape))), None
+    return _through(self.o_proj, "sigmoid", gate, made.transpose(1, 2).reshape(gate.shape)), None
+
+
+def _through(layer: nn.Module, activation: str, gate: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """`layer(activation(gate) * x)`; an adapter in the layer's place is called as it is."""
+    if is_plain(layer) and layer.bias is None:
+        return applied(_Gated, activation, gate, x, layer.weight)
+    made: torch.Tensor = layer(applied(_Gated, activation, gate, x, None))
+    return made
 
 
 def _attention(
@@ -133,33 +141,37 @@ class _RMSNorm(torch.autograd.Function):
         return torch.addcmul(gradient, made, along, value=-1).mul_(inverse).to(ctx.dtype), None, None
 
 
-class _SwiGLU(torch.autograd.Function):
+class _Gated(torch.autograd.Function):
+    """`activation(gate) * x`, times the transpose of `weight` (out, in) where there is one; keeps what it was given."""
+
     @staticmethod
-    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gate, up)
-        return functional.silu(gate).mul_(up)
+    def forward(
+        ctx: Any, activation: str, gate: torch.Tensor, x: torch.Tensor, weight: torch.Tensor | None
+    ) -> torch.Tensor:
+        ctx.save_for_backward(gate, x, weight)
+        ctx.activation = activation
+        product = _ACTIVATIONS[activation](gate).mul_(x)
+        return product if weight is None else functional.linear(product, weight.to(product.dtype))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        gate, up = ctx.saved_tensors
-        to_up = functional.silu(gate).mul_(gradient)
-        return torch.ops.aten.silu_backward(gradient * up, gate), to_up
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gate, x, weight = ctx.saved_tensors
+        active = _ACTIVATIONS[ctx.activation](gate)
+        to_weight = None
+        if weight is not None:
+            if ctx.needs_input_grad[3]:
+                to_weight = (gradient.flatten(0, -2).T @ (active * x).flatten(0, -2)).to(weight.dtype)
+            gradient = gradient @ weight.to(gradient.dtype)
+        slope = gradient * x
+        if ctx.activation == "silu":
+            to_gate = torch.ops.aten.silu_backward(slope, gate)
+        else:
+            to_gate = torch.ops.aten.sigmoid_backward(slope, active)
+        return None, to_gate, active.mul_(gradient), to_weight
 
 
-class _Gate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gate: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gate, made)
-        return torch.sigmoid(gate).mul_(made)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        gate, made = ctx.saved_tensors
-        share = torch.sigmoid(gate)
-        to_gate = torch.ops.aten.sigmoid_backward(gradient * made, share)
-        return to_gate, share.mul_(gradient)
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"silu": functional.silu, "sigmoid": torch.sigmoid}
 
 
 class _Rotary(torch.autograd.Function):
