@@ -10,7 +10,12 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         from hrmctl import __version__
 
-        print(f"hrmctl {__version__}")
+        try:
+            print(f"hrmctl {__version__}", flush=True)
+        except BrokenPipeError:
+            from hrmctl.cli import reader_gone
+
+            sys.exit(reader_gone())
         return
     from hrmctl.cli import run
 

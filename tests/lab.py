@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,27 @@ def on_own_disk(folder: Path, script: str, size: str = "512k", **environment: st
     if shutil.which("unshare") is None or run("true").returncode:
         pytest.skip("this machine gives no file system of one's own (unshare -rm)")
     return run(textwrap.dedent(script))
+
+
+@contextlib.contextmanager
+def installed_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder with the lab as an installed distribution: only those get commands of their own."""
+    site = tmp_path / "site"
+    info = site / "lab-1.0.dist-info"
+    info.mkdir(parents=True)
+    write_lab(site)
+    (site / "hrmctl_plugins.py").rename(site / "lab_stages.py")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[hrmctl]\nlab = lab_stages\n")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.syspath_prepend(site)
+    catalog.cache_clear()
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "words.txt").write_text("some words")
+    yield work
+    catalog.cache_clear()
+    sys.modules.pop("lab_stages", None)
 
 
 CONTRACT = """\

@@ -19,9 +19,8 @@ from hrmctl.cli.common import measured
 from hrmctl.cli.progress import Bars, Lines
 from hrmctl.events import RunStarted, StageFinished, StageProgress, StageStarted
 from hrmctl.hookspecs import hookimpl
-from hrmctl.plugins import catalog
 
-from .lab import CONTRACT, command, hrmctl, listing, open_store, write_contract, write_lab, write_recipe
+from .lab import CONTRACT, command, hrmctl, installed_lab, listing, open_store, write_contract, write_lab, write_recipe
 
 CHAIN = """
 stages:
@@ -65,7 +64,6 @@ def test_what_only_shows_imports_nothing_heavy(tmp_path: Path, argv: list[str]) 
 def test_registering_every_plugin_imports_nothing_heavy() -> None:
     code = """
 import sys
-from hrmctl.plugins import catalog
 found = catalog()
 assert {"data.generate", "finetune"} <= set(found.stages), list(found.stages)
 print(sorted({"torch", "transformers", "scipy", "numpy"} & set(sys.modules)))
@@ -199,23 +197,8 @@ def test_doctor_and_plugins_in_json(tmp_path: Path) -> None:
 
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The lab as an installed distribution: only those get commands of their own."""
-    site = tmp_path / "site"
-    info = site / "lab-1.0.dist-info"
-    info.mkdir(parents=True)
-    write_lab(site)
-    (site / "hrmctl_plugins.py").rename(site / "lab_stages.py")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[hrmctl]\nlab = lab_stages\n")
-    monkeypatch.setenv("PYTHONPATH", str(site))
-    monkeypatch.syspath_prepend(site)
-    catalog.cache_clear()
-    work = tmp_path / "work"
-    work.mkdir()
-    (work / "words.txt").write_text("some words")
-    yield work
-    catalog.cache_clear()
-    sys.modules.pop("lab_stages", None)
+    with installed_lab(tmp_path, monkeypatch) as work:
+        yield work
 
 
 def test_parameters_are_options(alone: Path) -> None:
@@ -356,18 +339,6 @@ def test_a_surprise_leaves_a_log(lab: Path, tmp_path: Path) -> None:
     log = Path(lines[1].removeprefix("hrmctl: details, for a bug report: "))
     assert "in explode" in log.read_text()
     assert "'python'" in log.read_text()
-
-
-def test_a_reader_that_goes_away_is_no_surprise(lab: Path) -> None:
-    done = subprocess.run(
-        ["bash", "-c", f"'{sys.executable}' -P -m hrmctl plugins show finetune | head -1"],
-        cwd=lab,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.stdout == "### `finetune`\n"
-    assert done.stderr == ""
 
 
 def test_the_marker_of_hooks_is_public() -> None:

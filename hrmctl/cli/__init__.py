@@ -39,17 +39,40 @@ def run(argv: Sequence[str]) -> int:
     warnings.showwarning = _warn
     _interrupt_on(signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
     try:
+        code = _command(argv)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        return code
+    except (BrokenPipeError, SystemExit) as error:
+        # The command line's parser turns the first into the second.
+        if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        return reader_gone()
+
+
+def _command(argv: Sequence[str]) -> int:
+    try:
         result = build_app(argv)(args=list(argv), prog_name="hrmctl", standalone_mode=False)
-        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except KeyboardInterrupt:
         print("hrmctl: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise
     except Exception as error:
         return _failed(error)
+
+
+def reader_gone() -> int:
+    """Whoever read the output is gone (`| head`): say nothing more, and end as a program does that SIGPIPE ends.
+
+    Not with 0, which means that all that was asked passed, whoever read of it.
+    """
+    with open(os.devnull, "w") as nowhere:
+        for stream in (sys.__stdout__, sys.__stderr__):
+            if stream is not None:
+                os.dup2(nowhere.fileno(), stream.fileno())
+    return 141
 
 
 def _interrupt_on(*signals: signal.Signals) -> None:

@@ -18,10 +18,10 @@ from hrmctl.model import Artifact, ArtifactType, Tracker
 from hrmctl.plugins import Catalog
 from hrmctl.recipe import FromPath, FromStage, Plan, PlannedStage
 from hrmctl.recipe.status import input_digests, path_label, stage_key, stage_versions
+from hrmctl.run.announce import Listener, announce
 from hrmctl.run.record import Record, file_name, finite, read_lock
 from hrmctl.store import Store
 
-Listener = Callable[[Any], None]
 _PATIENCE = 300.0  # seconds that a cancelled stage has to end its step and save it
 
 
@@ -99,7 +99,9 @@ class Run:
     # --- the loop ------------------------------------------------------------------------------
 
     def execute(self, executor: Executor) -> None:
-        """Run every stage that can run. KeyboardInterrupt passes through after the workers were stopped."""
+        """Run every stage that can run. KeyboardInterrupt passes through after the workers were stopped, and so does
+        BrokenPipeError: a listener whose reader is gone is a terminal that was closed.
+        """
         try:
             self._announce(RunStarted(self.id, str(self.plan.recipe.path), self.record.folder, [*self.states]))
             self._write_lock("running")
@@ -108,7 +110,9 @@ class Run:
                 if self._running():
                     for message in executor.wait(0.2):
                         self._take(message, executor)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BrokenPipeError) as error:
+            if isinstance(error, BrokenPipeError):
+                self._listeners = []
             self._drain(executor)
             self._write_lock("interrupted")
             raise
@@ -368,28 +372,6 @@ class Run:
 
 _GOOD = ("done", "cached")
 _BROKEN = ("failed", "blocked", "cancelled")
-_HOOKS = {
-    "RunStarted": "hrmctl_run_started",
-    "StageStarted": "hrmctl_stage_started",
-    "StageProgress": "hrmctl_stage_progress",
-    "StageFinished": "hrmctl_stage_finished",
-    "VerdictReached": "hrmctl_verdict_reached",
-    "RunFinished": "hrmctl_run_finished",
-}
-
-
-def announce(catalog: Catalog, listeners: Sequence[Listener], event: Any) -> None:
-    """Tell listeners and plugins of an event; a plugin that raises is warned about and changes nothing."""
-    for listener in listeners:
-        listener(event)
-    hook = getattr(catalog.manager.hook, _HOOKS[type(event).__name__])
-    for implementation in hook.get_hookimpls():
-        try:
-            implementation.function(*([event] if implementation.argnames else []))
-        except (Exception, SystemExit) as error:
-            name = implementation.plugin_name
-            fault = f"{type(error).__name__}: {error}"
-            warnings.warn(f"plugin {name} failed on {type(event).__name__}: {fault}", stacklevel=1)
 
 
 def plain_params(stage: PlannedStage) -> dict[str, Any]:

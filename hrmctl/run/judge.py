@@ -23,7 +23,7 @@ from hrmctl.jsonio import write_atomic
 from hrmctl.machine import has
 from hrmctl.model import CheckReport, Judgement, MeasureSpec, Question, Verdict
 from hrmctl.plugins import Catalog
-from hrmctl.run.execute import announce
+from hrmctl.run.announce import announce
 from hrmctl.run.remedy import Remedies
 from hrmctl.run.witness import Witnesses
 from hrmctl.store import Store

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hrmctl.errors import HrmctlError, InputError
@@ -15,7 +15,8 @@ from hrmctl.model import CheckReport
 from hrmctl.plugins import Catalog
 from hrmctl.recipe import Plan
 from hrmctl.registry import resolve
-from hrmctl.run.execute import Run, RunOptions, announce
+from hrmctl.run.announce import announce
+from hrmctl.run.execute import Run, RunOptions
 from hrmctl.run.judge import Claims, judge_runs, load_claims
 from hrmctl.run.record import new_run_id
 from hrmctl.run.report import write_report
@@ -96,7 +97,7 @@ def _execute(
         run.execute(executor(run.options.jobs))
     except KeyboardInterrupt:
         announce(catalog, [listener], RunFinished(run.id, "interrupted", 130, time.monotonic() - begun))
-        raise InterruptedRun(run.id, run.plan.recipe.path, run.store.root) from None
+        raise InterruptedRun(run, options) from None
     notes: list[str] = []
     check = None
     if options.only:
@@ -123,8 +124,13 @@ class InterruptedRun(HrmctlError):
 
     exit_code = 130
 
-    def __init__(self, run: str, recipe: Path, store: Path):
-        super().__init__(f"stopped; go on with: hrmctl pipeline {recipe} --resume {run} --store {store}")
+    def __init__(self, run: Run, options: PipelineOptions):
+        recipe, store = shlex.quote(str(run.plan.recipe.path)), shlex.quote(str(run.store.root))
+        how = f"go on with: hrmctl pipeline {recipe} --resume {run.id} --store {store}"
+        if options.kind == "stage":
+            # There is no recipe; the same stage with the same parameters and inputs continues by its key.
+            how = f"repeat the command to go on from its last checkpoint: {shlex.join(['hrmctl', *options.argv])}"
+        super().__init__(f"stopped; {how}")
 
 
 def _run_options(plan: Plan, options: PipelineOptions, claims: Claims) -> RunOptions:

@@ -345,7 +345,7 @@ class Training:
         write_tensors(
             self._kept,
             {
-                "step": self.progress.step,
+                "step": self.progress.step + 1,
                 "lr": rate,
                 "lines": [line for batch in batches for line in batch.lines],
                 "input_ids": [batch.input_ids.cpu() for batch in batches],

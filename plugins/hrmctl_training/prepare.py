@@ -45,9 +45,14 @@ class Prepared:
         drawn = self.drawn(order, position)
         for i, source in enumerate(self.sources):
             own: dict[str, Artifact | Output] = {"model": output, "dataset": source.artifact}
+            held = None if source.held is None else len(source.held)
             context = {"format": source.counts.format, "chat_template": source.counts.chat, "drawn": drawn[i]}
-            rows = measured_value(source.counts.rows, "rows", 1, context)
-            found.append(Observation(f"rows{_suffix(i)}", "measurement/v1", rows, own))
+            context |= {"trained": len(source.rows), "held_out": held or 0}
+            rows = {"rows": source.counts.rows}
+            rows |= {} if held is None else {"rows_trained": len(source.rows), "rows_held_out": held}
+            for name, count in rows.items():
+                payload = measured_value(count, "rows", 1, context)
+                found.append(Observation(f"{name}{_suffix(i)}", "measurement/v1", payload, own))
             if source.bad_rows:
                 report = {"prompt": f"rows of {source.artifact.label} left out", "completion": source.bad_rows}
                 found.append(Observation(f"bad_rows{_suffix(i)}", "text/v1", report, own))

@@ -56,7 +56,7 @@ def test_stop_is_the_default_and_stops_at_the_first(tmp_path: Path, parent: Arti
     with pytest.raises(StageError, match="before the weights were touched"):
         train(tmp_path, _params(on_nonfinite="stop"), context, data=_rows(tmp_path), model=parent)
     kept = torch.load(context.scratch / "nonfinite.pt", weights_only=True)
-    assert kept["step"] == len(context.rows) < STEPS
+    assert kept["step"] == len(context.rows) + 1 < STEPS
     assert not (context.scratch / "model").exists()
 
 
@@ -81,7 +81,7 @@ def test_skip_counts_every_such_step_and_leaves_it_out_of_the_curves(
     json.dumps([o.payload for o in result.evidence], allow_nan=False)
     assert caplog.text.count("its update is left out") == epochs
     kept = torch.load(context.scratch / "nonfinite.pt", weights_only=True)
-    assert kept["step"] == skipped[0] - 1
+    assert kept["step"] == skipped[0]
     assert LINE in kept["lines"]
     assert not list(context.scratch.glob(".nonfinite.pt.*"))
 
@@ -136,7 +136,7 @@ def test_skipping_ends_where_nothing_is_finite(
     with pytest.raises(StageError, match=rf"^{stopped} steps in a row .* step {stopped} of {steps}"):
         train(tmp_path, _params(steps=steps), context, data=_rows(tmp_path, rows), model=parent)
     assert [done for done, _, _ in context.rows] == list(range(1, stopped))
-    assert torch.load(context.scratch / "nonfinite.pt", weights_only=True)["step"] == 0
+    assert torch.load(context.scratch / "nonfinite.pt", weights_only=True)["step"] == 1
     assert not (context.scratch / "model").exists()
 
 

@@ -97,8 +97,25 @@ def test_the_evidence_counts_what_each_set_gave(tmp_path: Path) -> None:
         "format": "prompt-completion",
         "chat_template": "plain",
         "drawn": names.count("b"),
+        "trained": 5,
+        "held_out": 0,
     }
+    assert "rows_held_out" not in seen
     assert dict(seen["row_tokens"].about) == {"model": output, "dataset-1": data[0], "dataset-2": data[1]}
+
+
+def test_rows_that_are_held_out_are_told_from_those_trained_on(tmp_path: Path) -> None:
+    data = tuple(written(tmp_path / f"{n}.jsonl", rows_of(n, 40), n) for n in "ab")
+    found = ready(tmp_path, data, validation_split=0.3)
+    seen = {o.name: o for o in found.observations(Output(tmp_path / "m", "m"), Order(found.examples, 4, 0), 1)}
+    for suffix, artifact in (("", data[0]), ("-2", data[1])):
+        held, trained = (seen[f"rows_{name}{suffix}"] for name in ("held_out", "trained"))
+        assert 0 < held.payload["value"] < 20
+        assert held.payload["value"] + trained.payload["value"] == seen[f"rows{suffix}"].payload["value"] == 40
+        assert held.about["dataset"] is trained.about["dataset"] is artifact
+    assert sum(seen[f"rows_trained{suffix}"].payload["value"] for suffix in ("", "-2")) == len(found.examples)
+    context = seen["rows"].payload["context"]
+    assert context["held_out"] == seen["rows_held_out"].payload["value"]
 
 
 def test_weights_go_with_data_sets(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""How a command ends that does not come to its end: interrupted, killed, or without a reader."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .lab import command, hrmctl, installed_lab, write_lab, write_recipe
+from .test_run_disturbed import _hear_signals, alive, wait_for, workers
+
+SLOW = """
+stages:
+  data: {uses: lab.make}
+  a: {uses: lab.train, with: {data: "${data.data}", steps: 400, pause: 0.05, trace: trace}}
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    return write_lab(tmp_path)
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with installed_lab(tmp_path, monkeypatch) as work:
+        yield work
+
+
+def into(reader: str, *argv: str, cwd: Path, both: bool = False) -> subprocess.CompletedProcess[str]:
+    """A command whose output goes to `reader`, and its exit code as the shell says it."""
+    own = shlex.join([sys.executable, "-P", "-m", "hrmctl", *argv])
+    script = f"set -o pipefail; {own} {'2>&1' if both else ''} | {reader}"
+    return subprocess.run(["bash", "-c", script], cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+# --- a reader that goes away ------------------------------------------------------------------------------------
+
+SHORT = ["--version", "--help", "plugins list", "finetune --help", "contracts schema recipe"]
+
+
+@pytest.mark.parametrize("argv", SHORT)
+def test_a_reader_that_goes_away_ends_a_command_quietly(tmp_path: Path, argv: str) -> None:
+    done = into("true", *argv.split(), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_what_was_read_is_whole(tmp_path: Path) -> None:
+    done = into("head -1", "plugins", "show", "finetune", cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("### `finetune`\n", "")
+
+
+def test_an_error_without_a_reader_is_no_surprise(tmp_path: Path) -> None:
+    assert into("true", "pipeline", "absent.yaml", cwd=tmp_path, both=True).returncode == 141
+
+
+def test_a_run_without_a_reader_stops_as_at_ctrl_c_and_goes_on(lab: Path) -> None:
+    write_recipe(lab, SLOW.replace("steps: 400", "steps: 40").replace("trace: trace", f"trace: {lab}/trace"))
+    done = into("head -2", "pipeline", "lab.yaml", "--store", "store", cwd=lab, both=True)
+    assert done.returncode == 141
+    assert len(done.stdout.splitlines()) == 2
+    run = json.loads(command("runs", "list", "--json", "--store", "store", cwd=lab).stdout)[0]
+    assert run["status"] == "interrupted"
+    assert not any(alive(worker) for worker in workers(lab / "trace"))
+    hrmctl("pipeline", "lab.yaml", "--store", "store", "--resume", run["run"], cwd=lab)
+
+
+# --- a stage alone ----------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_stage_says_to_repeat_its_command(alone: Path) -> None:
+    argv = ["lab", "train", "--data", "words.txt", "--steps", "30", "--pause", "0.1", "--trace", "my trace"]
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "hrmctl", *argv],
+        cwd=alone,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_hear_signals,
+    )
+    wait_for(alone / "my trace", "\n4 ")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    before = "hrmctl: stopped; repeat the command to go on from its last checkpoint: "
+    assert errors.splitlines()[-1] == f"{before}hrmctl {shlex.join(argv)}"
+    again = shlex.split(errors.splitlines()[-1].removeprefix(before))[1:]
+    hrmctl(*[word if word != "0.1" else "0" for word in again], cwd=alone, check=0)
+    hrmctl(*again, cwd=alone)
+    steps = [line.split()[0] for line in (alone / "my trace").read_text().splitlines()]
+    assert steps.count("1") == 2, "the repeated command went on, the one of other parameters began anew"
