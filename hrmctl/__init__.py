@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         StageFinished,
         StageProgress,
         StageStarted,
+        StageWarned,
         VerdictReached,
     )
     from hrmctl.hookspecs import hookimpl
@@ -85,6 +86,7 @@ __all__ = [
     "StageResult",
     "StageSpec",
     "StageStarted",
+    "StageWarned",
     "Tracker",
     "TrackerSpec",
     "Undecidable",
@@ -104,6 +106,7 @@ _HOME = {
         "StageFinished",
         "StageProgress",
         "StageStarted",
+        "StageWarned",
         "VerdictReached",
     ),
     "hookspecs": ("hookimpl",),

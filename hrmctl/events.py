@@ -41,6 +41,15 @@ class StageProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class StageWarned:
+    """A stage logged a warning, `text` in one line; each once, and of one kind only the first few."""
+
+    run: str
+    stage: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class StageFinished:
     """A stage ended: `status` is `done`, `cached`, `failed`, `blocked` or `cancelled`."""
 

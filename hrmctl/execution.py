@@ -36,12 +36,12 @@ class Message:
     """What a worker reports of its stage.
 
     `history`: rows, the progress that earlier attempts reported; before any other message. `progress`: done, total,
-    metrics, time. `finished`: outputs, evidence (digests), started, ended.
-    `failed`: error (one line), exit_code. `cancelled`: nothing.
+    metrics, time. `warning`: text, one line of what the stage logged. `finished`: outputs, evidence (digests), started,
+    ended. `failed`: error (a line for each fault), exit_code. `cancelled`: nothing.
     """
 
     stage: str
-    kind: Literal["history", "progress", "finished", "failed", "cancelled"]
+    kind: Literal["history", "progress", "warning", "finished", "failed", "cancelled"]
     data: Mapping[str, Any]
 
 

@@ -11,7 +11,15 @@ from collections.abc import Iterable
 
 import pluggy
 
-from hrmctl.events import RunFinished, RunStarted, StageFinished, StageProgress, StageStarted, VerdictReached
+from hrmctl.events import (
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageProgress,
+    StageStarted,
+    StageWarned,
+    VerdictReached,
+)
 from hrmctl.model import (
     ArchitectureSpec,
     CommandSpec,
@@ -87,6 +95,11 @@ def hrmctl_stage_started(event: StageStarted) -> None:
 @hookspec
 def hrmctl_stage_progress(event: StageProgress) -> None:
     """A stage reported a step."""
+
+
+@hookspec
+def hrmctl_stage_warned(event: StageWarned) -> None:
+    """A stage logged a warning."""
 
 
 @hookspec

@@ -15,10 +15,11 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hrmctl.errors import HrmctlError, StoreError
 from hrmctl.jsonio import canonical, file_digest, loads, sync_folder, write_atomic
@@ -132,22 +133,31 @@ class Store:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """Hold the named lock of this store. Raises StoreError at once when another process holds it."""
-        import fcntl
-
+    def lock(self, name: str, holder: str = "") -> Iterator[None]:
+        """Hold the named lock of this store; `holder` says for whom. Raises StoreError when another process has it."""
         self.prepare()
         path = self.root / f".{name}.lock"
         try:
-            stream = path.open("w")
+            stream = path.open("a+")
         except OSError as error:
             raise StoreError(f"cannot write {path}: {error.strerror or error}; choose another --store") from error
         with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise StoreError(f"another hrmctl is using {self.root} ({name}); wait for it or use --store") from error
+            # Whoever asks for the holder has the lock for a moment.
+            if not any(_locks(stream, pause) for pause in (0.05, 0.05, 0)):
+                raise StoreError(f"another hrmctl is using {self.root} ({name}); wait for it or use --store")
+            stream.truncate(0)
+            stream.write(holder)
+            stream.flush()
             yield
+
+    def holder(self, name: str) -> str | None:
+        """For whom the named lock is held (empty: it was not said), None when no process holds it."""
+        path = self.root / f".{name}.lock"
+        try:
+            with path.open() as stream:
+                return None if _locks(stream) else stream.read()
+        except FileNotFoundError:
+            return None
 
     # --- artifacts -----------------------------------------------------------------------------
 
@@ -274,6 +284,18 @@ class Store:
 
     def remember(self, key: str, entry: Mapping[str, Any]) -> None:
         write_atomic(self.root / "cache" / f"{key}.json", canonical(entry))
+
+
+def _locks(stream: IO[str], pause: float = 0) -> bool:
+    """Whether the file could be locked; after a failure waits `pause` seconds."""
+    import fcntl
+
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError:
+        time.sleep(pause)
+        return False
 
 
 def _copy(source: Path, target: Path, move: bool) -> None:

@@ -37,7 +37,7 @@ from hrmctl.schema import doc
 
 Act = Literal[
     *("", "raise", "stage error", "input error", "exit", "kill", "orphan", "nan", "nan evidence"),
-    *("bad output", "bad metric", "bad row", "nothing"),
+    *("bad output", "bad metric", "bad row", "bad rows", "nothing"),
 ]
 
 
@@ -65,6 +65,7 @@ class TrainParams:
     table: Annotated[dict[str, int], doc("some numbers")] = field(default_factory=dict)
     rate: Annotated[float | None, at.Gt(0), doc("some rate")] = None
     fast: Annotated[bool, doc("whether it is fast")] = False
+    warn: Annotated[int, at.Ge(0), doc("log so many different warnings, each twice")] = 0
 
 
 def make(params: MakeParams, inputs: StageInputs, ctx: Context) -> StageResult:
@@ -93,6 +94,10 @@ def train(params: TrainParams, inputs: StageInputs, ctx: Context) -> StageResult
     given = inputs["data"].path.read_text()
     if params.act == "bad row":
         raise StageError(Problem("no word", str(inputs["data"].path), 1, 3))
+    if params.act == "bad rows":
+        raise StageError(*(Problem("no word", str(inputs["data"].path), line, 3, "mend it") for line in (1, 2)))
+    for number in [n for n in range(params.warn) for _ in "ab"]:
+        ctx.log.warning("loss stands still\x1b at [/%d]", number)
     for step in range(len(losses) + 1, params.steps + 1):
         if step == params.at and _wrong(params):
             _go_wrong(params.act)

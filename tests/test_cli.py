@@ -64,6 +64,7 @@ def test_what_only_shows_imports_nothing_heavy(tmp_path: Path, argv: list[str]) 
 def test_registering_every_plugin_imports_nothing_heavy() -> None:
     code = """
 import sys
+from hrmctl.plugins import catalog
 found = catalog()
 assert {"data.generate", "finetune"} <= set(found.stages), list(found.stages)
 print(sorted({"torch", "transformers", "scipy", "numpy"} & set(sys.modules)))
@@ -139,6 +140,9 @@ def test_a_pipeline_in_json_and_what_it_left(lab: Path) -> None:
     runs = json.loads(command("runs", "list", "--json", cwd=lab).stdout)
     assert [set(run) for run in runs] == [{"run", "name", "recipe", "status", "started"}]
     shown = json.loads(command("runs", "show", "--json", cwd=lab).stdout)
+    assert shown["losses"] == [{"stage": "a", "curve": "loss", "first": 13, "last": 13 / 3, "steps": [1, 3]}]
+    found = {m["name"]: (m["stage"], m["value"], m["unit"], m["n"], m["of"]) for m in shown["measurements"]}
+    assert found["loss"] == ("a", 13 / 3, "nats", 3, ["lab-model"])
     assert shown["run"] == result["run"] == runs[0]["run"]
     assert set(shown["stages"]["a"]) >= {"uses", "version", "status", "key", "seed", "params", "inputs", "outputs"}
     plain = command("runs", "list", cwd=lab).stdout.splitlines()
@@ -150,6 +154,7 @@ def test_a_pipeline_in_json_and_what_it_left(lab: Path) -> None:
         ["data", "length", "5", "characters", "lab@train"],
         ["a", "loss", "4.33333", "nats", "lab-model"],
     ]
+    assert ["a", "loss", "13", "→", "4.333", "1", "→", "3"] in [line.split() for line in shown.splitlines()]
 
 
 def test_samples_are_shown_by_how_they_ended() -> None:
@@ -158,10 +163,39 @@ def test_samples_are_shown_by_how_they_ended() -> None:
     assert measured(evidence) == "1 of 4 samples of 2 problems passed, 2 syntax, 1 timeout"
 
 
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (512, "bytes", "512 bytes"),
+        (12_345_678, "bytes", "12.3 MB"),
+        (3.2e9, "bytes", "3.2 GB"),
+        (12.345, "seconds", "12.345 seconds"),
+        (150, "seconds", "2.5 min"),
+        (9000, "s", "2.5 h"),
+        (1_234_567, "tokens", "1,234,567 tokens"),
+        (2.5e12, "FLOPs", "2.5 TFLOPs"),
+        (0.123456789, "share", "0.123457 share"),
+    ],
+)
+def test_figures_are_shown_as_people_read_them(value: float, unit: str, shown: str) -> None:
+    seen = Evidence("m", "measurement/v1", {"value": value, "unit": unit, "n": 1}, None, "0" * 64)
+    assert measured(seen) == shown
+
+
 def test_a_stage_names_its_inputs_as_people_do(lab: Path) -> None:
     write_recipe(lab, CHAIN.replace('"}}', '", act: bad row}}'))
     failed = hrmctl("pipeline", "lab.yaml", cwd=lab, check=4)
     assert "a: FAILED: lab@train:1:3: no word" in failed.stderr
+
+
+def test_each_fault_of_a_stage_has_a_line_of_its_own(lab: Path) -> None:
+    write_recipe(lab, CHAIN.replace('"}}', '", act: bad rows}}'))
+    failed = hrmctl("pipeline", "lab.yaml", cwd=lab, check=4)
+    faults = ["lab@train:1:3: no word; mend it", "lab@train:2:3: no word; mend it"]
+    assert f"a: FAILED\n  {faults[0]}\n  {faults[1]}\n" in failed.stderr
+    shown = command("runs", "show", cwd=lab).stdout.splitlines()
+    assert [line.split("  ")[-1].strip() for line in shown if line.startswith("a  ")] == [faults[0]]
+    assert f"a: {faults[1]}" in shown
 
 
 def test_a_failed_pipeline_in_json(lab: Path) -> None:
@@ -181,6 +215,24 @@ def test_a_verdict_decides_the_exit_code(lab: Path) -> None:
     result = json.loads(command("pipeline", "lab.yaml", "--json", cwd=lab, check=1).stdout)
     assert [s["status"] for s in result["stages"]] == ["cached", "cached"]
     assert [j["verdict"] for j in result["check"]["judgements"]] == ["FAIL"]
+
+
+def test_doctor_fits_a_terminal(tmp_path: Path) -> None:
+    more = """
+    @hookimpl
+    def hrmctl_diagnostics():
+        from hrmctl import DiagnosticSpec
+        return [DiagnosticSpec("lab", "", f"{__name__}:asked")]
+
+    def asked():
+        from hrmctl import Finding
+        return Finding("lab", "missing", "words " * 30, "mend it " * 20)
+    """
+    write_lab(tmp_path, more)
+    shown = hrmctl("doctor", cwd=tmp_path, check=None, COLUMNS="80").stdout.splitlines()
+    assert max(len(line) for line in shown) <= 80
+    text = " ".join(" ".join(shown).split())
+    assert "lab missing " + "words " * 30 + "→ " + "mend it " * 20 in text + " "
 
 
 def test_doctor_and_plugins_in_json(tmp_path: Path) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .lab import command, hrmctl, installed_lab, write_lab, write_recipe
-from .test_run_disturbed import _hear_signals, alive, wait_for, workers
+from .lab import command, hrmctl, installed_lab, open_store, write_lab, write_recipe
+from .test_run_disturbed import _hear_signals, alive, start, wait_for, workers
 
 SLOW = """
 stages:
@@ -94,3 +97,60 @@ def test_an_interrupted_stage_says_to_repeat_its_command(alone: Path) -> None:
     hrmctl(*again, cwd=alone)
     steps = [line.split()[0] for line in (alone / "my trace").read_text().splitlines()]
     assert steps.count("1") == 2, "the repeated command went on, the one of other parameters began anew"
+
+
+# --- a run that was killed --------------------------------------------------------------------------------------
+
+
+def shown_status(lab: Path) -> dict[str, str]:
+    runs = json.loads(command("runs", "list", "--json", "--store", "store", cwd=lab).stdout)
+    return {run["run"]: run["status"] for run in runs}
+
+
+def test_a_killed_run_is_interrupted_and_a_running_one_is_not(lab: Path) -> None:
+    write_recipe(lab, SLOW.replace("steps: 400", "steps: 60").replace("trace: trace", f"trace: {lab}/trace"))
+    process = start(lab)
+    wait_for(lab / "trace", "\n3 ")
+    (run,) = shown_status(lab)
+    assert shown_status(lab) == {run: "running"}
+    assert "a      lab.train  running" in command("runs", "show", "--store", "store", cwd=lab).stdout
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert shown_status(lab) == {run: "interrupted"}
+    assert "a      lab.train  interrupted" in command("runs", "show", run, "--store", "store", cwd=lab).stdout
+    planned = command("pipeline", "lab.yaml", "--plan", "--store", "store", cwd=lab).stdout
+    assert "interrupted last time" in planned
+    # What is derived is not written.
+    assert "status: running" in (open_store(lab).run_folder(run) / "recipe.lock.yaml").read_text()
+    # Another run in the store does not make it a running one.
+    second = start(lab, "--set", "seed=9")
+    wait_for(lab / "trace", "\n1 ", times=2)
+    assert sorted(shown_status(lab).values()) == ["interrupted", "running"]
+    second.send_signal(signal.SIGINT)
+    second.communicate(timeout=30)
+    hrmctl("pipeline", "lab.yaml", "--resume", run, "--store", "store", cwd=lab)
+    assert shown_status(lab)[run] == "done"
+    steps = [line.split()[0] for line in (lab / "trace").read_text().splitlines()]
+    assert steps.count("1") == 2, "the run went on where it was killed; the other seed began anew"
+
+
+def test_a_lock_says_whose_it_is(lab: Path) -> None:
+    store = open_store(lab)
+    assert store.holder("run") is None
+    with store.lock("run", "a run"):
+        assert store.holder("run") == "a run"
+        with store.lock("other"):
+            assert store.holder("other") == ""
+    assert store.holder("run") is None
+    with store.lock("run", "b"):
+        assert store.holder("run") == "b"
+
+
+def test_whoever_asks_for_the_holder_keeps_nobody_from_the_lock(lab: Path) -> None:
+    store = open_store(lab)
+    store.prepare()
+    with (store.root / ".run.lock").open("w") as asking:
+        fcntl.flock(asking, fcntl.LOCK_EX)
+        threading.Timer(0.03, lambda: fcntl.flock(asking, fcntl.LOCK_UN)).start()
+        with store.lock("run"):
+            pass

@@ -19,6 +19,7 @@ from hrmctl import (
     StageFinished,
     StageProgress,
     StageStarted,
+    StageWarned,
     Verdict,
     cli,
     doctor,
@@ -102,6 +103,10 @@ def hrmctl_stage_progress(event):
     HEARD.append(event)
 
 @hookimpl
+def hrmctl_stage_warned(event):
+    HEARD.append(event)
+
+@hookimpl
 def hrmctl_stage_finished(event):
     HEARD.append(event)
 
@@ -137,7 +142,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         """
         stages:
           data: {uses: lab.make}
-          a: {uses: lab.train, with: {data: "${data.data}"}}
+          a: {uses: lab.train, with: {data: "${data.data}", warn: 1}}
         contracts: [loss.yaml]
         """,
     )
@@ -222,6 +227,10 @@ def test_hook_hrmctl_stage_started(whole: Whole) -> None:
 
 def test_hook_hrmctl_stage_progress(whole: Whole) -> None:
     assert [(e.stage, e.done, e.total) for e in whole.heard(StageProgress)] == [("a", 1, 3), ("a", 2, 3), ("a", 3, 3)]
+
+
+def test_hook_hrmctl_stage_warned(whole: Whole) -> None:
+    assert whole.heard(StageWarned) == [StageWarned(whole.result.run, "a", "loss stands still\\x1b at [/0]")]
 
 
 def test_hook_hrmctl_stage_finished(whole: Whole) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,11 +38,29 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+_SECONDS = ((7200.0, 3600.0, "h"), (120.0, 60.0, "min"))
+_SCALES: Mapping[str, Sequence[tuple[float, float, str]]] = {
+    "bytes": ((1e12, 1e12, "TB"), (1e9, 1e9, "GB"), (1e6, 1e6, "MB"), (1e3, 1e3, "kB")),
+    "FLOPs": ((1e15, 1e15, "PFLOPs"), (1e12, 1e12, "TFLOPs"), (1e9, 1e9, "GFLOPs"), (1e6, 1e6, "MFLOPs")),
+    "seconds": _SECONDS,
+    "s": _SECONDS,
+}
+
+
+def human(value: float, unit: str) -> str:
+    """A value as people read it: 12.3 MB, 4.2 min, 1,234,567 tokens."""
+    for least, size, name in _SCALES.get(unit, ()):
+        if abs(value) >= least:
+            return f"{value / size:.3g} {name}"
+    number = f"{int(value):,}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.6g}"
+    return f"{number} {unit}"
+
+
 def measured(evidence: Any) -> str:
     """The value of a measurement, or how samples ended; empty for other evidence."""
     payload = evidence.payload
     if evidence.type == "measurement/v1":
-        return f"{payload['value']:.6g} {payload['unit']}"
+        return human(payload["value"], payload["unit"])
     if evidence.type != "samples/v1":
         return ""
     outcomes = Counter(outcome for problem in payload["problems"] for outcome in problem.get("outcomes", ()))

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from hrmctl.cli.common import say
-from hrmctl.events import RunStarted, StageFinished, StageProgress, StageStarted
+from hrmctl.events import RunStarted, StageFinished, StageProgress, StageStarted, StageWarned
 
 PLAIN_SECONDS = 10.0
 _MARKS = {"done": "done", "cached": "cached", "failed": "FAILED", "blocked": "BLOCKED", "cancelled": "stopped"}
@@ -21,10 +21,11 @@ def make_progress(quiet: bool) -> Any:
 
 
 class Silent:
-    """Shows nothing."""
+    """Shows nothing but warnings."""
 
     def __call__(self, event: Any) -> None:
-        return
+        if isinstance(event, StageWarned):
+            say(warning_line(event))
 
     def close(self) -> None:
         return
@@ -44,6 +45,8 @@ class Lines:
             say(f"{event.stage}: started")
         elif isinstance(event, StageProgress):
             self._progress(event)
+        elif isinstance(event, StageWarned):
+            say(warning_line(event))
         elif isinstance(event, StageFinished):
             say(finished_line(event))
 
@@ -84,6 +87,8 @@ class Bars:
             self._tasks[event.stage] = self._bars.add_task(event.stage, total=None, metrics="", rate="")
         elif isinstance(event, StageProgress):
             self._update(event)
+        elif isinstance(event, StageWarned):
+            self._bars.console.print(warning_line(event), markup=False, highlight=False, soft_wrap=True)
         elif isinstance(event, StageFinished):
             if event.stage in self._tasks:
                 self._bars.remove_task(self._tasks.pop(event.stage))
@@ -104,7 +109,14 @@ def metrics_text(event: StageProgress) -> str:
     return "".join(f"  {name} {value:.4g}" for name, value in list(event.metrics.items())[:4])
 
 
+def warning_line(event: StageWarned) -> str:
+    """What a stage warns of."""
+    return f"{event.stage}: warning: {event.text}"
+
+
 def finished_line(event: StageFinished) -> str:
-    """How a stage ended."""
+    """How a stage ended; of several faults each on a line of its own."""
     seconds = f" in {event.seconds:.1f} s" if event.status == "done" else ""
-    return f"{event.stage}: {_MARKS[event.status]}{seconds}{': ' + event.error if event.error else ''}"
+    faults = event.error.split("\n") if event.error else []
+    between = ": " if len(faults) == 1 else "\n  "
+    return between.join([f"{event.stage}: {_MARKS[event.status]}{seconds}", *faults])

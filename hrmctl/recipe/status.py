@@ -112,7 +112,7 @@ def _why(stage: PlannedStage, version: str, inputs: Inputs, last: Mapping[str, A
     before = last.get("stages", {}).get(stage.id)
     if before is None:
         return "never ran here"
-    if before["status"] in ("failed", "cancelled", "running", "waiting", "blocked", "left-out"):
+    if before["status"] in ("failed", "cancelled", "interrupted", "running", "waiting", "blocked", "left-out"):
         return f"{before['status']} last time"
     if before["key"] == key:
         return "its result is gone from the store"

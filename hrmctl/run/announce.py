@@ -13,6 +13,7 @@ _HOOKS = {
     "RunStarted": "hrmctl_run_started",
     "StageStarted": "hrmctl_stage_started",
     "StageProgress": "hrmctl_stage_progress",
+    "StageWarned": "hrmctl_stage_warned",
     "StageFinished": "hrmctl_stage_finished",
     "VerdictReached": "hrmctl_verdict_reached",
     "RunFinished": "hrmctl_run_finished",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hrmctl.errors import HrmctlError
-from hrmctl.events import RunStarted, StageFinished, StageProgress, StageStarted
+from hrmctl.events import RunStarted, StageFinished, StageProgress, StageStarted, StageWarned
 from hrmctl.execution import Executor, Message, StageCall
 from hrmctl.machine import cores
 from hrmctl.model import Artifact, ArtifactType, Tracker
@@ -177,6 +177,7 @@ class Run:
             state.status, state.started = "running", time.monotonic()
             self._announce(StageStarted(self.id, stage.id, stage.spec.name, cached=False))
             executor.start(self._call(stage))
+            self._write_lock("running")
         return None
 
     def _absent(self, stage: PlannedStage) -> str:
@@ -206,6 +207,8 @@ class Run:
         stage = next(s for s in self.stages if s.id == message.stage)
         if message.kind == "progress":
             self._progress(stage, message.data)
+        elif message.kind == "warning":
+            self._announce(StageWarned(self.id, stage.id, message.data["text"]))
         elif message.kind == "history":
             self.record.history(stage.id, message.data["rows"])
         elif message.kind == "finished":

@@ -76,9 +76,9 @@ def run_pipeline(
     trackers = [_pick(catalog, catalog.trackers, name, "tracker") for name in options.trackers]
     if options.resume:
         store.run_folder(options.resume)
-    with store.lock("run"):
+    run_id = options.resume or new_run_id(plan.recipe.entry.name, "only" if options.only else options.kind)
+    with store.lock("run", run_id):
         store.sweep()
-        run_id = options.resume or new_run_id(plan.recipe.entry.name, "only" if options.only else options.kind)
         run = Run(plan, store, catalog, run_id, _run_options(plan, options, claims), [listener])
         run.mirror(trackers)
         return _execute(run, claims, catalog, options, listener, executor)

@@ -16,6 +16,7 @@ import yaml
 from hrmctl.errors import StoreError
 from hrmctl.jsonio import canonical, digest_of, loads, to_json, write_atomic
 from hrmctl.model import Evidence
+from hrmctl.store import Store
 
 LOCK_VERSION = 1
 LOCK_NAME = "recipe.lock.yaml"
@@ -140,6 +141,16 @@ def read_lock(folder: Path) -> dict[str, Any]:
     return content
 
 
+def run_lock(store: Store, run: str) -> dict[str, Any]:
+    """The lock of a run with what nobody lived to write: a run that no process holds was interrupted."""
+    lock = read_lock(store.run_folder(run))
+    if lock["status"] == "running" and store.holder("run") not in (run, ""):
+        lock["status"] = "interrupted"
+        for stage in lock["stages"].values():
+            stage["status"] = "interrupted" if stage["status"] == "running" else stage["status"]
+    return lock
+
+
 def metric_rows(folder: Path) -> list[dict[str, Any]]:
     """The rows of a run's metrics.jsonl."""
     return whole_rows(folder / "metrics.jsonl")
@@ -153,11 +164,12 @@ def whole_rows(path: Path) -> list[dict[str, Any]]:
     return [loads(line, str(path)) for line in lines[:-1] if line.endswith("}")]
 
 
-def latest_lock(store: Any, name: str) -> dict[str, Any]:
+def latest_lock(store: Store, name: str) -> dict[str, Any]:
     """The lock of the newest run of the recipe called `name`, empty when there is none."""
-    for folder in sorted(store.runs.glob("*"), reverse=True):
-        if (folder / LOCK_NAME).is_file():
-            lock = read_lock(folder)
-            if lock["name"] == name:
-                return lock
-    return {}
+    locks = (run_lock(store, run) for run in reversed(every_run(store)))
+    return next((lock for lock in locks if lock["name"] == name), {})
+
+
+def every_run(store: Store) -> list[str]:
+    """The ids of all runs, also of single stages and of parts of recipes, oldest first."""
+    return sorted(path.parent.name for path in store.runs.glob(f"*/{LOCK_NAME}"))

@@ -48,7 +48,7 @@ class Witness:
     def stopped(self) -> Mapping[str, str]:
         """For each kind of stage that did not finish, the reason."""
         return {
-            stage["uses"]: f"stage {name} {stage['status']}: {stage['error']}"
+            stage["uses"]: f"stage {name} {stage['status']}: {'; '.join(stage['error'].splitlines())}"
             for name, stage in self.lock["stages"].items()
             if stage["status"] in _STOPPED
         }

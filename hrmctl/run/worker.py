@@ -14,6 +14,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from hrmctl.errors import HrmctlError, StageError
+from hrmctl.errors import HrmctlError, StageError, one_line
 from hrmctl.execution import StageCall
 from hrmctl.jsonio import canonical, digest_of
 from hrmctl.machine import hardware, tools
@@ -37,6 +38,8 @@ from hrmctl.yamlio import Node
 
 _HISTORY = "progress.jsonl"
 _COLUMNS = {"stage", "step", "total", "time"}
+_MOST_OF_A_KIND = 10
+_ONE_AT_A_TIME = threading.Lock()
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
@@ -76,10 +79,34 @@ class WorkerContext:
             raise Cancelled
 
 
+class Warnings(logging.Handler):
+    """Tells the run what the stage warns of: each text once, and of one kind the first few; the log has them all."""
+
+    def __init__(self, channel: TextIO):
+        super().__init__(logging.WARNING)
+        self._channel = channel
+        self._told: dict[str, list[str]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = one_line(record.getMessage())
+        except Exception:
+            return self.handleError(record)
+        kind = self._told.setdefault(str(record.msg), [])
+        if text in kind or len(kind) == _MOST_OF_A_KIND:
+            return None
+        kind.append(text)
+        last = len(kind) == _MOST_OF_A_KIND
+        send(self._channel, "warning", text=f"{text} (more of this kind is only in the log)" if last else text)
+        return None
+
+
 def send(channel: TextIO, kind: str, **data: Any) -> None:
-    """Write one message."""
-    channel.write(json.dumps({"kind": kind, **data}, default=str, allow_nan=False) + "\n")
-    channel.flush()
+    """Write one message; threads of a stage may do so together."""
+    line = json.dumps({"kind": kind, **data}, default=str, allow_nan=False) + "\n"
+    with _ONE_AT_A_TIME:
+        channel.write(line)
+        channel.flush()
 
 
 def main(call_path: str, descriptor: int, parent: int) -> int:
@@ -102,7 +129,7 @@ def main(call_path: str, descriptor: int, parent: int) -> int:
 
 def _describe(error: BaseException, call: StageCall) -> dict[str, Any]:
     if isinstance(error, HrmctlError):
-        text = "; ".join(str(problem) for problem in error.problems)
+        text = "\n".join(str(problem) for problem in error.problems)
         return {"error": _as_labelled(text, call), "exit_code": error.exit_code, "expected": True}
     if isinstance(error, OSError) and error.errno in _FULL:
         text = f"{error.strerror}: {error.filename or 'the store'}; free space and run again, it resumes"
@@ -139,7 +166,9 @@ def _run(call: StageCall, channel: TextIO) -> None:
     scratch = store.scratch(call.key)
     with scratch.with_name(f"{call.key}.lock").open("w") as lock:
         _acquire(lock)
-        context = WorkerContext(scratch, call.seed, call.device, call.threads, logging.getLogger(call.stage), channel)
+        log = logging.getLogger(call.stage)
+        log.addHandler(Warnings(channel))
+        context = WorkerContext(scratch, call.seed, call.device, call.threads, log, channel)
         signal.signal(signal.SIGTERM, lambda *_: setattr(context, "cancelled", True))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         started = _now()

@@ -129,7 +129,7 @@ class LocalExecutor:
 
 def _message(worker: _Worker, data: dict[str, object]) -> Message:
     kind = data.pop("kind")
-    worker.ended = worker.ended or kind not in ("history", "progress")
+    worker.ended = worker.ended or kind not in ("history", "progress", "warning")
     return Message(worker.call.stage, kind, data)  # type: ignore[arg-type]
 
 
