@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import marshal
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
 from hrmctl.contract import payload
 from hrmctl.contract.spec import ORDERED, Clause, Contract, Measure, Ref, Value
 from hrmctl.errors import MeasureError, Undecidable
+from hrmctl.jsonio import to_json
 from hrmctl.model import Evidence, MeasureSpec, Verdict
 from hrmctl.registry import resolve
 
@@ -102,13 +105,26 @@ def _evidence_faults(contract: Contract, evidence: Mapping[str, Piece]) -> Itera
 
 
 def _measure(measure: Measure, evidence: Mapping[str, Piece], spec: MeasureSpec) -> Mapping[str, Value]:
-    result = dict(resolve(spec.target)([evidence[name] for name in measure.of], measure.params))
+    result = dict(resolve(spec.target)([_own(evidence[name]) for name in measure.of], measure.params))
     for key, value in result.items():
         if not isinstance(value, (bool, int, float, str)):
             raise MeasureError(f"{key} is a {type(value).__name__}, not a number, text or true/false")
         if isinstance(value, float) and not math.isfinite(value):
             raise MeasureError(f"{key} is {value}")
     return result
+
+
+def _own(item: Piece) -> Piece:
+    """A copy for one measure: what it does to its evidence no other measure and no other contract sees."""
+    return tuple(map(_copied, item)) if isinstance(item, tuple) else _copied(item)
+
+
+def _copied(item: Evidence) -> Evidence:
+    try:
+        payload = marshal.loads(marshal.dumps(item.payload))  # type: ignore[arg-type]
+    except ValueError:  # not of plain types, as nothing read from a file is
+        payload = to_json(item.payload)
+    return replace(item, payload=payload, provenance=deepcopy(item.provenance))
 
 
 # --- deciding -----------------------------------------------------------------------------------

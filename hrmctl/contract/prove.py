@@ -170,7 +170,7 @@ def mutants(clauses: Clauses, cases: Sequence[Case]) -> Iterator[Mutant]:
                 if len(path) == 1 and verdict != clause.otherwise:
                     yield Mutant(f"given else: {verdict}", clause, tried(replace(clause, otherwise=verdict)))
             if not clause.parts:
-                for kind, changes in _comparisons(clause, cases):
+                for kind, changes in (*_comparisons(clause, cases), *_fixed(clause, cases)):
                     yield Mutant(kind, clause, tried(*changes))
 
 
@@ -207,6 +207,21 @@ def _comparisons(clause: Clause, cases: Sequence[Case]) -> Iterator[tuple[str, l
         margins = [found for case in cases if (found := _margins(clause, case.measured))]
         for kind, slacks in _SHIFTS[clause.op]([m[0] for m in margins], [m[-1] for m in margins]):
             yield kind, [replace(clause, slack=slack) for slack in slacks]
+
+
+def _fixed(clause: Clause, cases: Sequence[Case]) -> Iterator[tuple[str, list[Clause]]]:
+    """For each measured value on the right: the clause with the first value that a control shows in its place.
+
+    It survives where no evidence shown can change that value, and then the clause compares with a constant.
+    """
+    shown = [sides[1:] for case in cases if (sides := _sides(clause, case.measured))]
+    rights = clause.rights()
+    for index, right in enumerate(rights):
+        if isinstance(right, Ref):
+            fixed = [(*rights[:index], values[index], *rights[index + 1 :]) for values in shown[:1]]
+            single = not isinstance(clause.right, tuple)
+            changes = [replace(clause, right=values[0] if single else values) for values in fixed]
+            yield f"given a fixed value for {right.path}", changes
 
 
 def _compares_text(clause: Clause, cases: Sequence[Case]) -> bool:

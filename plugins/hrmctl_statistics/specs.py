@@ -226,7 +226,7 @@ MEASURES = (
     ),
     MeasureSpec(
         name="attempts",
-        summary="models that the ledger has seen judged on this contract and data set",
+        summary="models that the ledger has seen judged on this test set",
         params=params.NoParams,
         target="hrmctl_statistics.measurements:attempts",
         accepts=("measurement/v1",),

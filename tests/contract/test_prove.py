@@ -164,7 +164,7 @@ def test_a_clause_that_no_control_needs_survives(proof: Callable[[str], Proof], 
         ("op: le, right: 3", [3], [3.1], set()),
         ("op: lt, right: 3", [2.9], [3], set()),
         ("op: lt, right: 3", [], [3], {"failing past a value that holds"}),
-        ("op: ge, right: m.n", [1], [0.9], set()),
+        ("op: ge, right: m.n", [1], [0.9], {"given a fixed value for m.n"}),
         ("op: between, right: [2, 4]", [2, 4], [1.9, 4.1], set()),
         ("op: between, right: [2, 4]", [3], [1.9, 4.1], set()),
         ("op: between, right: [2, 4]", [3], [1.9], {"holding past a value that fails (upper bound)"}),
@@ -197,6 +197,13 @@ def test_a_threshold_is_held_from_both_sides(
         assert {kind for _, kind in survivors(result)} == missing
     else:
         assert missing <= {kind for _, kind in survivors(result)}
+
+
+def test_a_value_on_the_right_must_be_seen_to_change(proof: Callable[[str], Proof], about_value: About) -> None:
+    require = "  - {id: a, left: m.value, op: ge, right: m.n}"
+    still = "  - {expect: PASS, data: {v: {value: 1}}}\n  - {expect: FAIL, because: a, data: {v: {value: 0.9}}}"
+    assert survivors(proof(about_value(require, still))) == {("a", "given a fixed value for m.n")}
+    assert proof(about_value(require, still + "\n  - {expect: FAIL, because: a, data: {v: {value: 1.5, n: 2}}}")).ok
 
 
 @pytest.mark.parametrize("right", ["bytes", "[bytes, kilobytes]"])
