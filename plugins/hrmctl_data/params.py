@@ -78,3 +78,8 @@ class JsonlParams:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"'{self.name}' cannot be the name of a data set; write it like my-set.v2")
+
+
+@dataclass(frozen=True)
+class ToolUseParams:
+    """`data.tooluse` takes no parameters: the tasks are written by hand."""

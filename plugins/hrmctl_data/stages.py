@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from hrmctl import InputSpec, OutputSpec, StageSpec
 from hrmctl_data.decontaminate_params import DecontaminateParams
-from hrmctl_data.params import GenerateParams, GetParams, HumanEvalParams, JsonlParams, MbppParams, PlusParams
+from hrmctl_data.params import (
+    GenerateParams,
+    GetParams,
+    HumanEvalParams,
+    JsonlParams,
+    MbppParams,
+    PlusParams,
+    ToolUseParams,
+)
 from hrmctl_data.puzzle_params import MazeParams, SudokuParams
 from hrmctl_data.quality_params import QualityParams
 
@@ -68,6 +76,17 @@ STAGES = (
         {"file": InputSpec("dataset", "JSONL, or one JSON array; may be gzipped")},
         {"data": OutputSpec("dataset", "the problems")},
         code=_CODE,
+    ),
+    StageSpec(
+        "data.tooluse",
+        "write requests that are answered by a chain of tool calls, judged by what the chain does",
+        ToolUseParams,
+        "hrmctl_data.tooluse:run",
+        outputs={
+            "test": OutputSpec("dataset", "judged by what the chain does in two shops"),
+            "chains": OutputSpec("dataset", "the same requests, judged by whether the chain is valid"),
+        },
+        code=("hrmctl_sandbox",),
     ),
     StageSpec(
         "data.decontaminate",

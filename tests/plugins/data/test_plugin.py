@@ -21,6 +21,7 @@ def test_every_target_is_there() -> None:
         "data.mbpp",
         "data.humaneval",
         "data.jsonl",
+        "data.tooluse",
         "data.decontaminate",
         "data.quality",
     } | {f"data.{name}-plus" for name in ("humaneval", "mbpp")}
