@@ -42,6 +42,19 @@ class Spread:
     problems: float
     rest: float
 
+    @classmethod
+    def of_squares(cls, mean: float, count: int, width: int, seeds: float, problems: float, rest: float) -> Spread:
+        """From the mean squares of a table of `count` seeds and `width` problems.
+
+        The variance of the mean is (MS_seeds + max(MS_problems - MS_rest, 0)) / cells, with Satterthwaite's degrees of
+        freedom (Hillis 2007, Statistics in Medicine 26, 596, for readers and cases). MS_seeds is not taken to be less
+        than MS_rest, which it is by chance alone.
+        """
+        between, among = max(seeds, rest), max(0.0, problems - rest)
+        df = (between + among) ** 2 / (between**2 / (count - 1) + among**2 / max(1, width - 1))
+        se, se_seeds = math.sqrt((between + among) / (count * width)), math.sqrt(between / (count * width))
+        return cls(mean, se, df, se_seeds, count, seeds, problems, rest)
+
     @property
     def errors(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Both standard errors with their degrees of freedom."""
@@ -53,11 +66,11 @@ class Spread:
 
         return max(se * float(stdtrit(df, 0.5 + level / 2)) for se, df in self.errors)
 
-    def detectable(self, level: float) -> float:
-        """The difference that a two-sided t test finds with probability `POWER`, by whichever error is the worse."""
+    def detectable(self, level: float, power: float = POWER) -> float:
+        """The difference that a two-sided t test finds with probability `power`, by whichever error is the worse."""
         from scipy.special import nctdtrinc, stdtrit
 
-        return max(se * float(nctdtrinc(df, 1 - POWER, stdtrit(df, 0.5 + level / 2))) for se, df in self.errors)
+        return max(se * float(nctdtrinc(df, 1 - power, stdtrit(df, 0.5 + level / 2))) for se, df in self.errors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,22 +188,14 @@ def compare(table: Sequence[Sequence[float]], params: PairedDeltaParams) -> Comp
 
 
 def spread_of(cells: Floats) -> Spread:
-    """Two-way analysis of variance without replication, (seeds, problems), both random.
-
-    The variance of the mean is (MS_seeds + max(MS_problems - MS_rest, 0)) / cells, with Satterthwaite's degrees of
-    freedom (Hillis 2007, Statistics in Medicine 26, 596, for readers and cases). MS_seeds is not taken to be less
-    than MS_rest, which it is by chance alone.
-    """
+    """Two-way analysis of variance without replication, (seeds, problems), both random."""
     count, width = cells.shape
     mean = float(cells.mean())
     rows, columns = cells.mean(axis=1, keepdims=True), cells.mean(axis=0, keepdims=True)
     seeds = width * float(((rows - mean) ** 2).sum()) / (count - 1)
     problems = count * float(((columns - mean) ** 2).sum()) / max(1, width - 1)
     rest = float(((cells - rows - columns + mean) ** 2).sum()) / ((count - 1) * max(1, width - 1))
-    between, among = max(seeds, rest), max(0.0, problems - rest)
-    df = (between + among) ** 2 / (between**2 / (count - 1) + among**2 / max(1, width - 1))
-    se, se_seeds = math.sqrt((between + among) / cells.size), math.sqrt(between / cells.size)
-    return Spread(mean, se, df, se_seeds, count, seeds, problems, rest)
+    return Spread.of_squares(mean, count, width, seeds, problems, rest)
 
 
 def bootstrap_crossed(cells: Floats, resamples: int, seed: int) -> Floats:
