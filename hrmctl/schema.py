@@ -309,7 +309,7 @@ def _bound_schema(bounds: Sequence[Any], kind: Any) -> dict[str, Any]:
             result |= _bound_schema(tuple(bound), kind)
             continue
         result |= {word: getattr(bound, name) for name, word in _LIMITS if getattr(bound, name, None) is not None}
-        for of in _lengths(kind):
+        for of in sorted(_lengths(kind)):
             if isinstance(bound, (at.MinLen, at.Len)) and bound.min_length:
                 result[f"min{of}"] = bound.min_length
             if isinstance(bound, (at.MaxLen, at.Len)) and bound.max_length is not None:
