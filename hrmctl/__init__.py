@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hrmctl.errors import HrmctlError, InputError, MeasureError, Problem, StageError, Undecidable
+    from hrmctl.errors import Fault, HrmctlError, InputError, MeasureError, Problem, StageError, Undecidable
     from hrmctl.events import (
         EvidenceReport,
         RunFinished,
@@ -63,6 +63,7 @@ __all__ = [
     "Evidence",
     "EvidenceReport",
     "ExecutorSpec",
+    "Fault",
     "Finding",
     "HrmctlError",
     "InputError",
@@ -97,7 +98,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "errors": ("HrmctlError", "InputError", "MeasureError", "Problem", "StageError", "Undecidable"),
+    "errors": ("Fault", "HrmctlError", "InputError", "MeasureError", "Problem", "StageError", "Undecidable"),
     "events": (
         "EvidenceReport",
         "RunFinished",

@@ -24,6 +24,15 @@ class Problem:
         return one_line(f"{text}; {self.remedy}" if self.remedy else text)
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a stage's `check` finds wrong, at a parameter or input `key`; `config.width` and `points.0` are inside."""
+
+    key: str
+    message: str
+    remedy: str = ""
+
+
 def one_line(text: str, limit: int = 2000) -> str:
     """`text` without line breaks and terminal escapes, cut at `limit` characters: names in it may be hostile."""
     short = text if len(text) <= limit else f"{text[:limit]}…"

@@ -209,6 +209,8 @@ class StageSpec:
 
     `params` is a frozen dataclass. `exclusive` stages measure time, so nothing runs beside them.
     `code` names further packages whose source is part of the stage's version (its own always is).
+    `check`, where given, names `function(params, inputs: Mapping[str, int], catalog) -> Iterable[Fault]`, called when a
+    plan is made with the number of artifacts of each input: for faults that no type shows. It imports nothing heavy.
     """
 
     name: str
@@ -219,6 +221,7 @@ class StageSpec:
     outputs: Mapping[str, OutputSpec] = field(default_factory=dict)
     exclusive: bool = False
     code: tuple[str, ...] = ()
+    check: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,11 +247,15 @@ class MeasureSpec:
 
 @dataclass(frozen=True, slots=True)
 class ArchitectureSpec:
-    """A named model size; `target` names `function(vocab_size: int, **token_ids: int) -> PreTrainedConfig`."""
+    """A named model size; `target` names `function(vocab_size: int, **token_ids: int) -> PreTrainedConfig`.
+
+    `settings` are the names in it that a recipe may change; empty: they are known only when the model is built.
+    """
 
     name: str
     summary: str
     target: str
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import annotated_types as at
 from hrmctl.errors import InputError, Problem
 from hrmctl.model import InputSpec, StageSpec
 from hrmctl.plugins import Catalog
+from hrmctl.recipe.check import check_stage
 from hrmctl.recipe.parse import REFERENCE, Recipe, StageEntry
 from hrmctl.schema import decode, decode_value, fields_of
 from hrmctl.yamlio import Node, suggest
@@ -124,11 +125,14 @@ def make_plan(recipe: Recipe, catalog: Catalog) -> Plan:
     for draft in good.values():
         _check_edges(draft, drafts, good, problems)
     if problems:
-        _check_parameters(good.values(), problems)
+        _check_parameters(good.values(), catalog, problems)
     order = _order(good, problems) if not problems else []
     planned: dict[str, list[PlannedStage]] = {}
     for name in order:
         planned[name] = _cells(recipe, good[name], planned, problems)
+        for stage in planned[name]:
+            counts = {key: len(sources) for key, sources in stage.inputs.items()}
+            problems.extend(check_stage(stage.spec, stage.params, counts, good[name].node, catalog))
     if problems:
         raise InputError(*problems)
     return Plan(recipe, [stage for name in order for stage in planned[name]])
@@ -173,11 +177,14 @@ def _stray_references(key: str, node: Node) -> list[Problem]:
     return [problem for child in inside for problem in _stray_references(key, child)]
 
 
-def _check_parameters(drafts: Iterable[_Draft], problems: list[Problem]) -> None:
+def _check_parameters(drafts: Iterable[_Draft], catalog: Catalog, problems: list[Problem]) -> None:
     """Check parameters although the plan cannot be laid out, so that every fault is told at once."""
     for draft in drafts:
         first = {axis: values[0] for axis, values in _own_axes(draft, problems).items() if axis != "seed"}
-        decode(replace(draft.params, value={**draft.params.value, **first}), draft.spec.params, problems)
+        node = replace(draft.params, value={**draft.params.value, **first})
+        params: Any = decode(node, draft.spec.params, problems)
+        if params is not None:
+            problems.extend(check_stage(draft.spec, params, {}, draft.node, catalog))
 
 
 def _sources(

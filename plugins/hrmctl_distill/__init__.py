@@ -14,6 +14,7 @@ def hrmctl_stages() -> list[StageSpec]:
             summary="train a student model on what a teacher model knows",
             params=DistillParams,
             target="hrmctl_distill.stage:run",
+            check="hrmctl_distill.plan:check",
             inputs={
                 "teacher": InputSpec("model", "the model to learn from"),
                 "data": InputSpec("dataset", "the rows to learn on; several are mixed by `mix`", many=True),

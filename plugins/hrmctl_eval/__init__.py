@@ -15,6 +15,7 @@ def hrmctl_stages() -> list[StageSpec]:
             summary="generate completions of coding problems and judge them by running their tests in the sandbox",
             params=EvalParams,
             target="hrmctl_eval.stage:run",
+            check="hrmctl_eval.plan:check",
             inputs={
                 "tasks": InputSpec("dataset", "the problem sets to evaluate on", many=True),
                 "exemplars": InputSpec(

@@ -14,6 +14,7 @@ def hrmctl_stages() -> list[StageSpec]:
             summary="train a causal language model on prompts and their completions",
             params=FinetuneParams,
             target="hrmctl_finetune.stage:run",
+            check="hrmctl_finetune.plan:check",
             inputs={
                 "data": InputSpec("dataset", "the rows to train on, of one data set or several", many=True),
                 "model": InputSpec("model", "the model to start from, where `init` is not set", required=False),

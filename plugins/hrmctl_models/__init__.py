@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from hrmctl import ArchitectureSpec, hookimpl
+from hrmctl_models.settings import settings_of
 
 _HOMES = {
     "LoadedModel": "loading",
@@ -46,7 +47,7 @@ _ARCHITECTURES = {
 @hookimpl
 def hrmctl_architectures() -> list[ArchitectureSpec]:
     return [
-        ArchitectureSpec(name, summary, f"hrmctl_models.architectures:{name.replace('-', '_')}")
+        ArchitectureSpec(name, summary, f"hrmctl_models.architectures:{name.replace('-', '_')}", settings_of(name))
         for name, summary in _ARCHITECTURES.items()
     ]
 

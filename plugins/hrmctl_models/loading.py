@@ -174,11 +174,17 @@ def answers_in_place(config: PreTrainedConfig) -> bool:
     return config.model_type == "hrm_act" and not config.causal
 
 
-def _overridden(architecture: str, config: PreTrainedConfig, overrides: Mapping[str, Any]) -> PreTrainedConfig:
+def changeable(config: PreTrainedConfig) -> dict[str, Any]:
+    """What a recipe may change in a configuration, with its values."""
     settings = {name: value for name, value in config.to_dict().items() if name not in _NOT_SETTINGS}
     if "num_layers_per_stack" in settings:
         # hrm_text rewrites the layers of a stack into those of all its passes.
         settings["num_hidden_layers"] = settings.pop("num_layers_per_stack")
+    return settings
+
+
+def _overridden(architecture: str, config: PreTrainedConfig, overrides: Mapping[str, Any]) -> PreTrainedConfig:
+    settings = changeable(config)
     overrides = {name: list(value) if isinstance(value, tuple) else value for name, value in overrides.items()}
     for name, value in overrides.items():
         if name not in settings:

@@ -21,6 +21,7 @@ from hrmctl_training.memory import PeakMemory
 from hrmctl_training.objective import Objective
 from hrmctl_training.optimizers import make_optimizers
 from hrmctl_training.params import TrainingParams
+from hrmctl_training.plan import needs_validation
 from hrmctl_training.plateau import PlateauWatcher
 from hrmctl_training.watch import Watcher
 
@@ -73,11 +74,7 @@ def fit(
 
 def _check_validated(params: TrainingParams, validation: Sequence[Any]) -> None:
     """Raise InputError where something waits for a validation that there are no rows for."""
-    watched = [item.when.metric for item in params.interventions if item.when]
-    watched += [params.plateau.metric] if params.plateau else []
-    asked = {name: getattr(params, name) for name in ("early_stopping", "eval_interval")}
-    asked |= {name: name for name in watched if name.startswith("val_")}
-    wanted = [name for name, value in asked.items() if value is not None]
+    wanted = [what for _, what in needs_validation(params)]
     if wanted and not validation:
         raise InputError(f"{wanted[0]} needs validation rows; give the input validation, or set validation_split")
 
