@@ -6,6 +6,8 @@ STORE ?= .hrmctl
 REPORTS ?= reports
 TORCH = torch==2.13.0
 TESTS ?= tests
+# Each worker begins with half of the tests in their order, so that what a module prepares is prepared once.
+PARALLEL ?= -n 2 --dist worksteal
 RECIPES ?= recipes/quickstart.yaml
 READY = $(VENV)/.ready
 
@@ -34,10 +36,10 @@ $(VENV)/.third-party: $(READY) tests/third_party/pyproject.toml
 	@touch $@
 
 test: $(VENV)/.third-party
-	$(BIN)/python -m pytest -n 2 $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) -m slow $(TESTS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

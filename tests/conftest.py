@@ -6,8 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# OpenMP reads it once, when torch is imported, which collecting the tests does: two workers of two threads on two
+# cores would wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+# How fast a machine is decides no test.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +35,7 @@ def root() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread, no network look-ups, no colour: the same on every machine."""
+    """One thread in child processes too, no network look-ups, no colour: the same on every machine."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("NO_COLOR", "1")
