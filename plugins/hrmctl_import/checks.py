@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hrmctl_models.loading import load_tokenizer
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import logging as transformers_logging
 
@@ -164,10 +165,9 @@ def check_forward(folder: Path, text: str, ignore_extra: bool) -> Probe:
     """
     with _quiet():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
-        except Exception as error:
-            reason = f"the tokenizer cannot be loaded ({_brief(error)}); a model folder needs tokenizer.json"
-            raise StageError(reason) from error
+            tokenizer = load_tokenizer(folder)
+        except StageError as error:
+            raise StageError(str(error).removeprefix(f"{folder}: ")) from error
         model = _load(folder, ignore_extra)
     ids = tokenizer(text, return_tensors="pt").input_ids
     limit = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]

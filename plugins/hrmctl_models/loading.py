@@ -15,7 +15,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
 import hrmctl_models.hrm_act  # noqa: F401  (makes hrm_act known to the Auto classes)
@@ -29,6 +36,7 @@ transformers_logging.disable_progress_bar()
 
 QUANTIZED_MARK = "hrmctl_quantization.json"
 ADAPTER_MARK = "hrmctl_adapter.json"
+_PLAIN_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 _DTYPES = {"float32", "bfloat16", "float16"}
 # What a configuration holds besides its architecture's settings; the tokenizer decides on vocabulary and token ids.
 _NOT_SETTINGS = {"architectures", "model_type", "transformers_version", "dtype", "vocab_size", "auto_map"} | {
@@ -100,13 +108,28 @@ def load(path: Path, device: str = "auto", dtype: str = "auto") -> LoadedModel:
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder, without running any code of it. Raises StageError."""
+    """The tokenizer of a model folder, without running any code of it. Raises StageError.
+
+    One that names no class of its own is exactly what its tokenizer.json says: for some families, Qwen2 among them,
+    transformers would take the family's class instead, which splits words in another way.
+    """
+    kind = PreTrainedTokenizerFast if _is_plain(path) else AutoTokenizer
     try:
-        return AutoTokenizer.from_pretrained(path, **OFFLINE)
+        return kind.from_pretrained(path, **OFFLINE)
     except Exception as error:
         raise StageError(
             f"{path}: the tokenizer cannot be loaded ({_first_line(error)}); a model folder needs tokenizer.json"
         ) from error
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether the tokenizer's configuration names the class that is any tokenizer.json as it stands."""
+    try:
+        settings = json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False  # what is wrong is for the loader to say
+    named = settings.get("tokenizer_class") if isinstance(settings, dict) else None
+    return named in _PLAIN_TOKENIZERS and (path / "tokenizer.json").is_file()
 
 
 def check_folder(path: Path, dtype: str = "auto") -> None:

@@ -153,3 +153,15 @@ def test_quantized_folders_go_to_their_own_loader(tmp_path: Path, monkeypatch: p
     hrmctl_models.load(model, "cpu", "float32")
     assert calls == [(model, "cpu", "float32")]
     shutil.rmtree(model)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tokenizer_trained_here_comes_back_as_it_was(family: str, tmp_path: Path) -> None:
+    text = "# don't add 123\n\ndef f(n):\n    return n\n"
+    tokenizer = hrmctl_models.train_tokenizer([text] * 3, 290)
+    model = hrmctl_models.build(family, len(tokenizer), IDS, 1)
+    hrmctl_models.save(model, tokenizer, tmp_path / family)
+    again = loading.load_tokenizer(tmp_path / family)
+    assert again(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert len(again) == len(tokenizer)
+    assert again.padding_side == tokenizer.padding_side
