@@ -1,9 +1,11 @@
-"""The stages `eval` (coding problems, judged by running the completions) and `eval-puzzles` (judged by their rules)."""
+"""The stages `eval` (coding problems, judged by running the completions), `eval-puzzles` (judged by their rules) and
+`eval-perplexity` (how well a model predicts text)."""
 
 from __future__ import annotations
 
 from hrmctl import DiagnosticSpec, InputSpec, OutputSpec, StageSpec, hookimpl
 from hrmctl_eval.params import EvalParams
+from hrmctl_eval.perplexity_params import PerplexityParams
 from hrmctl_eval.puzzle_params import PuzzleParams
 
 
@@ -36,6 +38,17 @@ def hrmctl_stages() -> list[StageSpec]:
                 "model": InputSpec("model", "a model that answers in place, or a causal language model"),
             },
             outputs={"samples": OutputSpec("samples", "every answer with its outcome, one a line")},
+            code=("hrmctl_models",),
+        ),
+        StageSpec(
+            name="eval-perplexity",
+            summary="measure a model's perplexity on text, and compare it with what transformers alone computes",
+            params=PerplexityParams,
+            target="hrmctl_eval.perplexity:run",
+            inputs={
+                "data": InputSpec("dataset", "JSONL with prompt and completion, or with text; or a file of plain text"),
+                "model": InputSpec("model", "a causal language model in any form that hrmctl loads"),
+            },
             code=("hrmctl_models",),
         ),
     ]

@@ -7,7 +7,7 @@ tokens and not over texts. Log-probabilities are computed in float32 and summed 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,12 +74,17 @@ class _Scored:
 
 
 def completion_perplexity(
-    loaded: LoadedModel, prompts: Sequence[str], completions: Sequence[str], *, batch_size: int = 32
+    loaded: LoadedModel,
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    *,
+    batch_size: int = 32,
+    each_batch: Callable[[], None] | None = None,
 ) -> Perplexity:
     """Perplexity of the completions' own tokens (no end token), each given its prompt.
 
-    Texts are encoded as for training (`encode_pairs`). Raises NothingToScore, or
-    StageError where the result is not finite.
+    Texts are encoded as for training (`encode_pairs`). `each_batch` is called after each batch. Raises
+    NothingToScore, or StageError where the result is not finite.
     """
     _, tails = encode_pairs(loaded.tokenizer, list(prompts), list(completions))
     heads = encode_prompts(loaded.tokenizer, prompts)
@@ -90,7 +95,7 @@ def completion_perplexity(
         for head, tail in pairs
         if tail and len(head) + len(tail) <= window
     ]
-    sums = _score(loaded, fitting, batch_size, both_ways=reads_both_ways(loaded))
+    sums = _score(loaded, fitting, batch_size, each_batch, both_ways=reads_both_ways(loaded))
     return _result(sums, len(fitting), len(pairs) - len(fitting))
 
 
@@ -101,14 +106,15 @@ def perplexity(
     window: int | None = None,
     stride: int | None = None,
     batch_size: int = 8,
+    each_batch: Callable[[], None] | None = None,
 ) -> Perplexity:
     """Perplexity of one text, several texts apart, or the token ids of one text, with a sliding window.
 
     Windows of `window` tokens (default: the model's context, at most 1,024) start every `stride`
     tokens (default: half a window); each scores the tokens that no earlier window scored, with the
     rest as context. The first token of a window has no context and is not scored, so a stride equal
-    to the window drops one token a window. Raises InputError where stride or window are out of range,
-    NothingToScore, or StageError where the result is not finite.
+    to the window drops one token a window. `each_batch` is called after each batch. Raises InputError where
+    stride or window are out of range, NothingToScore, or StageError where the result is not finite.
     """
     most = context_window(loaded.model)
     window = min(most or 1024, 1024) if window is None else window
@@ -120,7 +126,8 @@ def perplexity(
     every = _token_lists(loaded, texts)
     scored = [part for ids in every for part in _windows(ids, window, stride)]
     skipped = sum(len(ids) < 2 for ids in every)
-    return _result(_score(loaded, scored, batch_size, both_ways=False), len(every) - skipped, skipped)
+    sums = _score(loaded, scored, batch_size, each_batch, both_ways=False)
+    return _result(sums, len(every) - skipped, skipped)
 
 
 def _token_lists(loaded: LoadedModel, texts: str | Sequence[str] | Sequence[int]) -> list[list[int]]:
@@ -142,13 +149,22 @@ def _windows(ids: Sequence[int], window: int, stride: int) -> Iterator[_Scored]:
             return
 
 
-def _score(loaded: LoadedModel, sequences: list[_Scored], batch_size: int, *, both_ways: bool) -> _Sums:
+def _score(
+    loaded: LoadedModel,
+    sequences: list[_Scored],
+    batch_size: int,
+    each_batch: Callable[[], None] | None,
+    *,
+    both_ways: bool,
+) -> _Sums:
     sums = _Sums()
     training = loaded.model.training
     loaded.model.train(False)
     try:
         for batch in _batches(loaded, sequences, batch_size):
             sums += _score_batch(loaded, batch, both_ways=both_ways)
+            if each_batch:
+                each_batch()
     finally:
         loaded.model.train(training)
     return sums
