@@ -190,6 +190,11 @@ def read_weights(folder: Path, names: Iterable[str], index: Mapping[str, Any] | 
     return tensors
 
 
+def tensors_of(folder: Path, names: Iterable[str]) -> dict[str, TensorInfo]:
+    """`read_weights` of a folder with the index that lies in it. Raises StageError."""
+    return read_weights(folder, names, read_json(folder / INDEX) if (folder / INDEX).is_file() else None)
+
+
 def _check_index(places: Mapping[str, str], tensors: Mapping[str, TensorInfo]) -> None:
     for tensor, shard in places.items():
         if tensor not in tensors or tensors[tensor].file != shard:

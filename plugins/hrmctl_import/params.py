@@ -9,6 +9,7 @@ from typing import Annotated
 from hrmctl.schema import doc
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_SELF_TEST = "then plant corruptions in copies of the model, and measure how many of them the same checks refuse"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -29,6 +30,7 @@ class ImportParams:
     ignore_extra: Annotated[
         bool, doc("accept tensors that the model has no use for, such as buffers that old versions saved")
     ] = False
+    self_test: Annotated[bool, doc(_SELF_TEST)] = False
     probe: Annotated[str, doc("text of the forward pass that must give finite logits")] = "def add(a, b):\n    return"
 
     def __post_init__(self) -> None:

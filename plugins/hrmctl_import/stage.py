@@ -13,7 +13,7 @@ from hrmctl import Artifact, Context, InputError, Observation, Output, StageErro
 from hrmctl.jsonio import file_digest
 from hrmctl_import import hub
 from hrmctl_import.checksums import Expected, compare, copy_verified, known_checksums
-from hrmctl_import.files import INDEX, SAFE_NAMES, pickles_among, read_json, read_weights, weight_names
+from hrmctl_import.files import INDEX, SAFE_NAMES, pickles_among, read_json, read_weights, tensors_of, weight_names
 from hrmctl_import.params import ImportParams
 
 _QUANTIZED = "hrmctl_quantization.json"
@@ -62,33 +62,39 @@ def run(params: ImportParams, inputs: StageInputs, ctx: Context) -> StageResult:
         raise InputError("import needs either source (a hub name) or folder (a local model folder), and not both")
     meter = _Meter(ctx)
     arrival = _from_folder(given, params, ctx, meter) if given else _from_hub(params, ctx, meter)
-    index = read_json(arrival.folder / INDEX) if (arrival.folder / INDEX).is_file() else None
-    tensors = read_weights(arrival.folder, arrival.weights, index)
+    tensors_of(arrival.folder, arrival.weights)
 
     # Imported here so that a model refused for its files costs no import of torch.
-    from hrmctl_import.checks import check_forward, check_layout, nonfinite_values, read_config
+    from hrmctl_import.examine import examine
 
-    config = read_config(arrival.folder)
-    compared = check_layout(config, tensors, params.mixed_dtypes)
-    broken = nonfinite_values(arrival.folder, tensors, meter.advance)
-    if broken:
-        name, count = next(iter(broken.items()))
-        others = f"{len(broken)} such tensors"
-        raise StageError(f"{name} holds {count} NaN or infinite values ({others}); import another model")
-    probe = check_forward(arrival.folder, params.probe, params.ignore_extra)
+    found = examine(arrival.folder, arrival.weights, params, meter.advance)
+    refusals = _self_tested(arrival, params, ctx) if params.self_test else {}
     ctx.progress(meter.total, meter.total)
     output = Output(arrival.folder, arrival.label)
-    verified = compared | (tensors.keys() & probe.loaded)
+    probe = found.probe
     measured = {
-        "tensors": _measurement(len(verified), "tensors", len(tensors), arrival.origin),
-        "nonfinite_tensors": _measurement(len(broken), "tensors", len(tensors)),
+        "tensors": _measurement(len(found.verified), "tensors", found.tensors, arrival.origin),
+        "nonfinite_tensors": _measurement(found.nonfinite, "tensors", found.tensors),
         "checksummed_files": _checksummed(arrival),
         "forward_logits_finite": _measurement(probe.finite, "logits", probe.logits, {"tokens": probe.tokens}),
         "parameters": _measurement(probe.parameters, "parameters", probe.parameters),
     }
+    if refusals:
+        count = sum(map(bool, refusals.values()))
+        measured["corruptions_refused"] = _measurement(count, "corruptions", len(refusals), refusals)
     about = {"model": output}
     evidence = [Observation(name, "measurement/v1", payload, about) for name, payload in measured.items()]
     return StageResult({"model": output}, [*evidence, Observation("files", "files/v1", _files(arrival.folder), about)])
+
+
+def _self_tested(arrival: Arrival, params: ImportParams, ctx: Context) -> dict[str, str]:
+    from hrmctl_import.examine import examine
+    from hrmctl_import.planted import refused
+
+    def again(folder: Path) -> None:
+        examine(folder, arrival.weights, params, lambda _: ctx.check())
+
+    return refused(arrival.folder, arrival.weights, ctx.scratch, again)
 
 
 def _from_folder(given: Artifact, params: ImportParams, ctx: Context, meter: _Meter) -> Arrival:
