@@ -67,7 +67,7 @@ def run(params: DistillParams, inputs: StageInputs, ctx: Context) -> StageResult
             objective.detach()
         folder = ctx.scratch / "model"
         save(student.cpu().train(False), tokenizer, folder)
-    output = Output(folder, _label(params, inputs))
+    output = Output(folder, params.labelled(_label(params, inputs)))
     outputs = {"model": output}
     if made:
         outputs["generated"] = Output(made.path, prepared.sources[0].artifact.label)

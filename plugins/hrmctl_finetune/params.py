@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -14,8 +13,6 @@ from hrmctl_finetune.adapter_params import AdapterParams
 from hrmctl_finetune.preference_params import PreferenceParams
 
 _CONFIG = "settings of the architecture `init` to other values, by the names of its configuration"
-_VARIANT = "added to the label of the model, LABEL@VARIANT, where a recipe trains one model in several ways"
-_VARIANT_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
 @dataclass(frozen=True)
@@ -29,11 +26,8 @@ class FinetuneParams(AdapterParams, PreferenceParams):
     config: Annotated[Mapping[str, bool | int | float | str | tuple[int, ...]], doc(_CONFIG)] = field(
         default_factory=dict
     )
-    variant: Annotated[str, doc(_VARIANT)] = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.variant and not _VARIANT_NAME.fullmatch(self.variant):
-            raise ValueError(f"'{self.variant}' cannot be a variant; write it like equal-compute")
         if self.method != "full" and self.init is not None:
             raise ValueError(f"{self.method} adapts a trained base: give `model`, not `init`")

@@ -69,8 +69,7 @@ def run(params: FinetuneParams, inputs: StageInputs, ctx: Context) -> StageResul
         fed = feed(params, model, tokenizer, prepared, ctx)
         watchers = probes_of(model, tokenizer, data, inputs.get("validation"), params, ctx)
         training = fit(model, fed.objective, fed.examples, fed.validation, params, memory, ctx, watchers)
-    label = parent.label if parent else _label(params)
-    label = f"{label}@{params.variant}" if params.variant else label
+    label = params.labelled(parent.label if parent else _label(params))
     outputs, measured = _handed_over(model, tokenizer, adapted, label, prepared.examples, params, ctx)
     output = outputs["model"]
     evidence = [*with_setting(observations(training, prepared.about(output)), params), *measured]

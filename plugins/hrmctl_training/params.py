@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -12,6 +13,9 @@ from hrmctl_training.interventions import Intervention, check_measured
 from hrmctl_training.plateau import Plateau
 
 Format = Literal["auto", "prompt-completion", "instruction", "qa", "mbpp", "humaneval", "chat", "text", "preference"]
+
+_VARIANT = "added to the label of the model, LABEL@VARIANT, where a recipe trains one model in several ways"
+_VARIANT_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,11 @@ class TrainingParams:
         int | None, Ge(1), doc("steps between probes that answer validation rows and check the answers; unset: never")
     ] = None
     sample_problems: Annotated[int, Ge(1), Le(10_000), doc("validation rows that a probe answers, the first ones")] = 16
+    variant: Annotated[str, doc(_VARIANT)] = ""
 
     def __post_init__(self) -> None:
+        if self.variant and not _VARIANT_NAME.fullmatch(self.variant):
+            raise ValueError(f"'{self.variant}' cannot be a variant; write it like equal-compute")
         if self.flops is not None and self.steps is not None:
             raise ValueError("steps and flops both say how long to train; give one")
         if any(weight <= 0 for weight in self.mix):
@@ -112,3 +119,7 @@ class TrainingParams:
         if self.early_stopping is not None and self.eval_interval is None:
             raise ValueError("early_stopping counts validations; set eval_interval too")
         check_measured(self.interventions, self.eval_interval, self.sample_interval)
+
+    def labelled(self, label: str) -> str:
+        """The label of a model that was trained so, from what it was trained from."""
+        return f"{label}@{self.variant}" if self.variant else label

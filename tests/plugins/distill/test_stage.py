@@ -154,3 +154,11 @@ def test_a_bad_row_is_named(tmp_path: Path, teacher: Artifact) -> None:
         params = DistillParams(**SHORT, init="hrm-tiny", method=method)
         with pytest.raises(StageError, match=r"d\.jsonl:3"):
             distill(tmp_path / method, params, teacher=teacher, data=data)
+
+
+def test_a_variant_is_part_of_the_label(tmp_path: Path) -> None:
+    teacher = write_model(tmp_path / "teacher", "hrm-tiny", seed=1)
+    result, _ = distill(tmp_path, DistillParams(init="hrm-tiny", variant="control", steps=1, alpha=0), teacher=teacher)
+    assert result.artifacts["model"].label == "hrm-tiny@control"
+    with pytest.raises(ValueError, match="cannot be a variant"):
+        DistillParams(init="hrm-tiny", variant="a/b")
