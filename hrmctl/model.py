@@ -211,6 +211,7 @@ class StageSpec:
     `code` names further packages whose source is part of the stage's version (its own always is).
     `check`, where given, names `function(params, inputs: Mapping[str, int], catalog) -> Iterable[Fault]`, called when a
     plan is made with the number of artifacts of each input: for faults that no type shows. It imports nothing heavy.
+    `topics` are headings for the help of the stage's command, each with the parameters under it.
     """
 
     name: str
@@ -222,6 +223,7 @@ class StageSpec:
     exclusive: bool = False
     code: tuple[str, ...] = ()
     check: str = ""
+    topics: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,14 @@ class MakeParams:
 
 
 @dataclass(frozen=True)
+class Point:
+    """A parameter with keys of its own."""
+
+    at: Annotated[int, at.Ge(1), doc("where")]
+    word: Annotated[str, doc("what")] = ""
+
+
+@dataclass(frozen=True)
 class TrainParams:
     """A training that only counts."""
 
@@ -65,6 +73,8 @@ class TrainParams:
     table: Annotated[dict[str, int], doc("some numbers")] = field(default_factory=dict)
     rate: Annotated[float | None, at.Gt(0), doc("some rate")] = None
     fast: Annotated[bool, doc("whether it is fast")] = False
+    points: Annotated[tuple[Point, ...], doc("some points")] = ()
+    first: Annotated[Point | None, doc("a point or none")] = None
     warn: Annotated[int, at.Ge(0), doc("log so many different warnings, each twice")] = 0
 
 

@@ -136,7 +136,10 @@ COMMANDS = {
         "hrmctl finetune: steps: an integer ('-1') is out of range",
     ),
     "a missing input": (["finetune", "--init", "hrm-tiny"], "hrmctl finetune: input 'data' is missing"),
-    "a missing file": (["finetune", "--data", "absent"], "hrmctl finetune: input 'data': no file or folder 'absent'"),
+    "a missing file": (
+        ["finetune", "--init", "hrm-tiny", "--data", "absent"],
+        "hrmctl finetune: input 'data': no file or folder 'absent'",
+    ),
 }
 
 

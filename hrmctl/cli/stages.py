@@ -11,18 +11,23 @@ import types
 import typing
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from typer.core import TyperCommand
 
 from hrmctl.cli.common import DEFAULT_STORE, JsonOption, StoreOption, measured, print_json, say, whose
 from hrmctl.errors import InputError, StoreError
+from hrmctl.jsonio import to_json
+from hrmctl.schema import fields_of
 
 if TYPE_CHECKING:
     from hrmctl.model import StageSpec
     from hrmctl.schema import Field
 
+_WIDEST = 50
 RESERVED = ("seed", "device", "out", "store", "json")
 
 
@@ -36,12 +41,26 @@ def register(app: typer.Typer, argv: Sequence[str], everything: bool = False) ->
         wanted = everything or list(argv[: 2 if member else 1]) == ([group, member] if member else [group])
         command = _command(spec) if wanted else _closed(spec)
         if not member:
-            app.command(name, help=spec.summary)(command)
+            app.command(name, help=spec.summary, cls=StageCommand)(command)
             continue
         if group not in groups:
             groups[group] = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
             app.add_typer(groups[group], name=group, help=f"Stages whose name begins with {group}.")
-        groups[group].command(member, help=spec.summary)(command)
+        groups[group].command(member, help=spec.summary, cls=StageCommand)(command)
+
+
+class StageCommand(TyperCommand):
+    """A command whose help has its options under headings."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for option in self.get_params(ctx):
+            record = option.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(getattr(option, "rich_help_panel", None) or "Options", []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
 
 def _closed(spec: StageSpec) -> Callable[[], None]:
@@ -53,11 +72,12 @@ def _closed(spec: StageSpec) -> Callable[[], None]:
 
 
 def _command(spec: StageSpec) -> Callable[..., int]:
-    from hrmctl.schema import fields_of
-
     fields = [f for f in fields_of(spec.params) if _option_type(f.type) is not None]
-    options = {f"param_{f.attribute}": _parameter(f) for f in fields}
-    options |= {f"input_{name}": _input(name, i.summary, i.required, i.many) for name, i in spec.inputs.items()}
+    topic_of = {name: topic for topic, names in spec.topics.items() for name in names}
+    order = [*topic_of, *(f.name for f in fields if f.name not in topic_of)]
+    fields.sort(key=lambda f: order.index(f.name))
+    options = {f"input_{name}": _input(name, i.summary, i.required, i.many) for name, i in spec.inputs.items()}
+    options |= {f"param_{f.attribute}": _parameter(f, topic_of.get(f.name, "Parameters")) for f in fields}
     options |= {
         "run_seed": Annotated[int, typer.Option("--seed", help="Seed of the stage.")],
         "device": Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")],
@@ -84,25 +104,48 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _parameter(field: Field) -> Any:
+def _parameter(field: Field, topic: str) -> Any:
     flag = _flag(field.name) if field.name not in RESERVED else _flag(f"param-{field.name}")
     declaration = f"{flag}/--no-{flag[2:]}" if field.type is bool else flag
     default: Any = "required" if field.required else _shown(field.default)
-    return Annotated[_option_type(field.type), typer.Option(declaration, help=field.doc, show_default=default)]
+    keys = _keys(field.type)
+    choices = " | ".join(map(str, get_args(field.type))) if get_origin(field.type) is Literal else ""
+    metavar, text = None, field.doc
+    if keys:
+        metavar, text = "YAML", f"{text} (YAML, JSON or @FILE: {keys})"
+    elif len(choices) > _WIDEST:
+        # What stands before the help is never wrapped.
+        metavar, text = "CHOICE", f"{text} ({choices})"
+    option = typer.Option(declaration, help=text, show_default=default, metavar=metavar, rich_help_panel=topic)
+    return Annotated[_option_type(field.type), option]
 
 
 def _shown(default: Any) -> Any:
+    if is_dataclass(default):
+        return ", ".join(f"{name}: {value}" for name, value in to_json(default).items())
     return str(default) if default not in (None, "", ()) else False
+
+
+def _keys(kind: Any) -> str:
+    """The keys of a structured parameter, as its YAML is written; empty for any other."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        inner = ((f.name, _keys(f.type)) for f in fields_of(kind))
+        return "{" + ", ".join(f"{name}: {keys}" if keys else name for name, keys in inner) + "}"
+    found = next((keys for option in get_args(kind) if (keys := _keys(option))), "")
+    return f"[{found}, …]" if found and get_origin(kind) is tuple else found
 
 
 def _input(name: str, summary: str, required: bool, many: bool) -> Any:
     kind: Any = list[Path] | None if many else Path | None
     text = f"{summary} (a path{'; repeatable' if many else ''})"
-    return Annotated[kind, typer.Option(_flag(name), help=text, show_default="required" if required else False)]
+    shown: Any = "required" if required else False
+    return Annotated[kind, typer.Option(_flag(name), help=text, show_default=shown, rich_help_panel="Inputs")]
 
 
 def _option_type(kind: Any) -> Any:
-    """The type of the command-line option for a field's type, or None when it has none (nested values)."""
+    """The type of the command-line option for a field's type: text for what has keys, None for what it cannot say."""
+    if _keys(kind):
+        return str | None
     origin, args = get_origin(kind), get_args(kind)
     if kind in (bool, int, float, str):
         return kind | None
@@ -147,9 +190,11 @@ def _run(spec: StageSpec, fields: Sequence[Field], values: Mapping[str, Any]) ->
 
 def _value(field: Field, value: Any) -> Any:
     """The value of a field whose option is text because the command line has no type for it."""
-    from hrmctl.yamlio import parse
+    from hrmctl.yamlio import load, parse
 
     flag = _flag(field.name)
+    if _keys(field.type):
+        return load(Path(value[1:])) if value.startswith("@") else parse(value, flag)
     if get_origin(field.type) in (dict, Mapping):
         return {key: parse(text, f"{flag} {key}").plain() for key, text in (_pair(flag, item) for item in value)}
     if isinstance(value, str) and not _takes_text(field.type):

@@ -22,4 +22,4 @@ def single_stage(uses: str, given: Mapping[str, Any], seed: int) -> Recipe:
         "stages": {name: {"uses": uses, "with": {**given}}},
     }
     root = Node.of(plain, f"hrmctl {uses.replace('.', ' ')}")
-    return Recipe(Path(f"{name}.yaml"), root, decode_or_raise(root, RecipeEntry), digest_of(plain), [], [])
+    return Recipe(Path(f"{name}.yaml"), root, decode_or_raise(root, RecipeEntry), digest_of(root.plain()), [], [])

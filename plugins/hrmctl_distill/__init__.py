@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from hrmctl_training import topics as training
+
 from hrmctl import InputSpec, OutputSpec, StageSpec, hookimpl
 from hrmctl_distill.params import DistillParams
+
+_STUDENT = ("init", "layers", "variant", "method", "temperature", "alpha", "teacher_dtype", "progression", "phases")
+_TEXT = ("samples", "sampling_temperature", "top_p", "max_new_tokens", "verify", "cpu_seconds")
+TOPICS = {"Student and teacher": _STUDENT, "Completions of the teacher": _TEXT, **training.TOPICS}
 
 
 @hookimpl
@@ -15,6 +21,7 @@ def hrmctl_stages() -> list[StageSpec]:
             params=DistillParams,
             target="hrmctl_distill.stage:run",
             check="hrmctl_distill.plan:check",
+            topics=TOPICS,
             inputs={
                 "teacher": InputSpec("model", "the model to learn from"),
                 "data": InputSpec("dataset", "the rows to learn on; several are mixed by `mix`", many=True),

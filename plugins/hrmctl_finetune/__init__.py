@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from hrmctl_training import topics as training
+
 from hrmctl import InputSpec, OutputSpec, StageSpec, hookimpl
 from hrmctl_finetune.params import FinetuneParams
+
+_MODEL = ("init", "vocab_size", "config", "variant", "method", "dropout", "gradient_checkpointing", "low_memory")
+_ADAPTERS = ("rank", "alpha", "target_modules", "lora_dropout", "rslora", "dora", "base_dtype", "merge")
+_PREFERENCES = ("objective", "beta", "label_smoothing", "orpo_lambda")
+TOPICS = {"Model": _MODEL, **training.TOPICS, "Adapters": _ADAPTERS, "Preferences": _PREFERENCES}
 
 
 @hookimpl
@@ -15,6 +22,7 @@ def hrmctl_stages() -> list[StageSpec]:
             params=FinetuneParams,
             target="hrmctl_finetune.stage:run",
             check="hrmctl_finetune.plan:check",
+            topics=TOPICS,
             inputs={
                 "data": InputSpec("dataset", "the rows to train on, of one data set or several", many=True),
                 "model": InputSpec("model", "the model to start from, where `init` is not set", required=False),

@@ -152,7 +152,7 @@ def _tasks(path: Path, shape: str, fields: Sequence[str]) -> list[CodeTask]:
     if not all(pairs.values()):
         raise InputError("--map takes OURS=THEIRS, e.g. --map task_id=id")
     try:
-        return read_tasks(path, shape, pairs)
+        return read_tasks(path, shape, pairs, solved=False)
     except BadFile as error:
         faults = [Problem(f.message, str(path), f.line, 1 if f.line else 0, f.remedy) for f in error.faults]
         raise InputError(*faults) from error

@@ -18,8 +18,12 @@ SHAPES = (
 )
 
 
-def read_tasks(path: Path | str, shape: str = "auto", fields: Mapping[str, str] | None = None) -> list[CodeTask]:
+def read_tasks(
+    path: Path | str, shape: str = "auto", fields: Mapping[str, str] | None = None, solved: bool = True
+) -> list[CodeTask]:
     """The tasks of a published file of one of SHAPES, or of any file where `fields` maps a task's fields to its own.
+
+    Rows in hrmctl's own shape need no `completion` where they are not to be `solved`: who judges samples uses none.
 
     Raises BadFile with the line of every bad row, ValueError for an unknown shape, and SandboxUnavailable where the
     references of evalplus's own files cannot be run.
@@ -28,13 +32,18 @@ def read_tasks(path: Path | str, shape: str = "auto", fields: Mapping[str, str] 
     with References() as references:
         if fields:
             return read(path, partial(mapping.mapped_task, fields=fields))
-        converters = _converters(references)
+        converters = _converters(references) | ({} if solved else {"hrmctl": _unsolved})
+        converters |= {"auto": lambda entry: converters[shape_of(entry)](entry)}
         if shape not in converters:
             raise ValueError(f"unknown shape '{shape}'; there are {', '.join(SHAPES)}")
         return read(path, converters[shape])
 
 
-def _converters(references: References) -> Mapping[str, Convert]:
+def _unsolved(entry: Mapping[str, Any]) -> CodeTask:
+    return checked({"completion": "", **entry})
+
+
+def _converters(references: References) -> dict[str, Convert]:
     released = partial(evalplus.released_task, answers=references.answers)
 
     def plus(entry: Mapping[str, Any]) -> CodeTask:
@@ -49,7 +58,7 @@ def _converters(references: References) -> Mapping[str, Convert]:
         "bigcodebench": bigcodebench.complete_task,
         "bigcodebench-instruct": bigcodebench.instruct_task,
     }
-    return known | {"auto": lambda entry: known[shape_of(entry)](entry)}
+    return known
 
 
 def shape_of(entry: Mapping[str, Any]) -> str:

@@ -15,6 +15,13 @@ from hrmctl import InputError
 from .helpers import HUMAN, MBPP, REFERENCES, Desk, write
 
 
+def test_problems_of_ones_own_need_no_reference(desk: Desk) -> None:
+    row = {"task_id": "a", "prompt": "", "entry_point": "f", "tests": ["assert f() == 1"]}
+    samples = [{"task_id": "a", "completion": f"def f(): return {n}"} for n in (1, 2)]
+    done = desk.score([row], samples, "-k", "1")
+    assert (done.code, done.out.split(":")[1].split()[0]) == (0, "0.5000"), done.err
+
+
 def test_every_bad_sample_is_told_with_its_line(desk: Desk) -> None:
     samples: list[Any] = [
         REFERENCES[0],
