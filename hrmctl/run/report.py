@@ -41,9 +41,8 @@ def evidence_report(store: Store, check: CheckReport) -> EvidenceReport:
     """The check with the evidence of its runs, each piece once. Raises StoreError when any is missing or altered."""
     runs = sorted({j.run for j in check.judgements if j.run} or {check.run} - {""})
     locks = [read_lock(store.run_folder(run)) for run in runs]
-    of_stages = [d for lock in locks for stage in lock["stages"].values() for d in stage["evidence"]]
-    judged = [digest for judgement in check.judgements for digest in judgement.evidence]
-    return EvidenceReport(check, [store.get_evidence(digest) for digest in dict.fromkeys([*of_stages, *judged])])
+    digests = [d for lock in locks for stage in lock["stages"].values() for d in stage["evidence"]]
+    return EvidenceReport(check, [store.get_evidence(digest) for digest in dict.fromkeys(digests)])
 
 
 def _seconds(folder: Path, stage: str) -> float:

@@ -6,10 +6,12 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hrmctl import Evidence, HrmctlError, Provenance, StageError
+from hrmctl.contract.payload import fault
 from hrmctl.jsonio import loads
+from hrmctl.model import EvidenceType
 
 SHORTEST = 12
 """Digits of a digest that a report must give; fewer are no citation."""
@@ -17,7 +19,7 @@ SHORTEST = 12
 
 @dataclass(frozen=True)
 class Bundle:
-    """`evidence` by whole digest; `altered` are files that are not what their name says."""
+    """`evidence` by whole digest; `altered` are files that are not what their name says, or no evidence at all."""
 
     evidence: Mapping[str, Evidence]
     judgements: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -47,7 +49,11 @@ def read_bundle(folder: Path, quoted: Path | None = None) -> Bundle:
         if hashlib.sha256(raw).hexdigest() != path.stem:
             altered.append(path.name)
             continue
-        evidence[path.stem] = _evidence(_parsed(path, raw), path.stem)
+        found = _evidence(_parsed(path, raw), path.stem)
+        if fault(found.type, found.payload):
+            altered.append(path.name)
+        else:
+            evidence[path.stem] = found
     check = _optional(folder / "check.json")
     judgements = {row["obligation"]: row for row in check.get("judgements", ())}
     figures = _parsed(quoted, quoted.read_bytes())["figures"] if quoted else []
@@ -72,6 +78,8 @@ def _parsed(path: Path, raw: bytes) -> dict[str, Any]:
 def _evidence(body: Mapping[str, Any], digest: str) -> Evidence:
     try:
         provenance = Provenance(**body["provenance"]) if body["provenance"] else None
+        if body["type"] not in get_args(EvidenceType):
+            raise TypeError(f"no type of evidence is called {body['type']!r}")
         return Evidence(body["name"], body["type"], body["payload"], provenance, digest)
     except (KeyError, TypeError) as error:
         raise StageError(f"{digest[:SHORTEST]} of the bundle is no evidence: {error}") from error

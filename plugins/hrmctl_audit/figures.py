@@ -110,10 +110,10 @@ def problems(evidence: Evidence) -> Sequence[Mapping[str, Any]]:
 
 def outcomes(evidence: Evidence) -> list[str]:
     """How each sample ended. Raises Uncited for evidence without outcomes."""
-    found = [outcome for row in problems(evidence) for outcome in row.get("outcomes", ())]
-    if len(found) != sum(row["n"] for row in problems(evidence)):
+    rows = problems(evidence)
+    if not all(row.get("outcomes") for row in rows):
         raise Uncited(f"{evidence.digest[:12]} does not say how each sample ended")
-    return found
+    return [outcome for row in rows for outcome in row["outcomes"]]
 
 
 STEPS: Mapping[str, Callable[[str], bool]] = {
@@ -138,6 +138,7 @@ def _outcome(row: Row, bundle: Bundle) -> Expected:
 
 def _problem(row: Row, bundle: Bundle) -> Expected:
     [evidence] = _exactly(cited(row, bundle), 1)
+    outcomes(evidence)
     found = {problem["id"]: problem for problem in problems(evidence)}
     problem = found.get(said(row["problem"]))
     if problem is None:
@@ -175,6 +176,7 @@ def _require_pair(ours: Evidence, theirs: Evidence) -> None:
         raise Unmeasured("the sides were not measured on the same problems")
     if a.get("model") is None or b.get("model") is None or a["model"] == b["model"]:
         raise Unmeasured("the sides are not two models")
+    outcomes(ours), outcomes(theirs)
 
 
 def _first(evidence: Evidence) -> Mapping[str, bool]:

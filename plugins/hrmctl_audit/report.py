@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -26,7 +27,7 @@ KINDS = {
     "quoted_unmarked": "figures of other systems without mark, source or entry in the committed file",
     "problem_rows": "rows of single problems",
     "problem_rows_missing": "problems of a cited evaluation whose row is missing or lacks a step",
-    "evidence_altered": "files of the bundle that are not what their name says",
+    "evidence_altered": "files of the bundle that are not what their name says, or no evidence",
 }
 _WORDS = re.compile(
     r"\b(tbd|tba|todo|fixme|xx+|lorem|ipsum|placeholder|n/a|coming soon|to be (determined|measured|done|filled))\b"
@@ -34,7 +35,7 @@ _WORDS = re.compile(
     re.IGNORECASE,
 )
 _EMPTY = {"", "?", "-", "--", "—", "–", "...", "…", "na", "nan", "none", "null", "unknown", "x", "pending"}
-_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d{1,3})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,10 @@ def _observed(kind: str, found: Audit, about: dict[str, Artifact]) -> Observatio
 def audit(text: str, bundle: Bundle) -> Audit:
     """Everything that an auditor finds in the report `text`, given the evidence."""
     parts = list(read(text))
-    findings = [Finding("evidence_altered", 0, name, "its bytes are not what its name says") for name in bundle.altered]
+    findings = [
+        Finding("evidence_altered", 0, name, "its bytes are not what its name says, or are no evidence")
+        for name in bundle.altered
+    ]
     counts = dict.fromkeys(KINDS, 0)
     for part in parts:
         if isinstance(part, Prose):
@@ -175,13 +179,10 @@ def _same(text: str, value: Fraction | float) -> bool:
     """Whether `text` is `value` rounded to the digits shown; at least four of them where it has as many."""
     if not _NUMBER.fullmatch(text):
         return False
-    if float(text) == float(value):
-        return True
-    mantissa, _, exponent = text.partition("e")
-    decimals = len(mantissa.partition(".")[2]) - int(exponent or 0)
-    close = abs(float(text) - float(value)) <= 0.5000001 * 10.0**-decimals
+    away = abs(float(text) - float(value))
+    last_digit = float(Decimal(1).scaleb(int(Decimal(text).as_tuple().exponent)))
     # Trailing zeros are left out, so fewer digits are right only where the next ones are zeros.
-    return close and abs(float(text) - float(value)) <= 0.0005000001 * max(abs(float(value)), 1e-12)
+    return away <= 0.5000001 * last_digit and away <= 0.0005000001 * abs(float(value))
 
 
 def _shown(value: Any) -> str:

@@ -79,11 +79,10 @@ def _evaluation(evidence: Evidence, every: Sequence[Evidence]) -> Iterator[str]:
     assert made is not None
     yield f"## {code(made.labels.get('model', 'model'))} on {code(made.labels.get('dataset', 'data'))}"
     yield _table(FIGURES, [*_passes(evidence), *_steps(evidence), *_measurements(evidence, every)])
-    outcomes = Counter(_outcomes(evidence))
-    total = sum(outcomes.values())
-    yield _table(
-        OUTCOMES, [(text(name), str(n), _number(n / total), _cite(evidence)) for name, n in outcomes.most_common()]
-    )
+    ended = _outcomes(evidence)
+    if ended:
+        rows = [(text(o), str(n), _number(n / len(ended)), _cite(evidence)) for o, n in Counter(ended).most_common()]
+        yield _table(OUTCOMES, rows)
     if _programs(evidence):
         yield _table(PROBLEMS, [_problem(evidence, row) for row in evidence.payload["problems"]])
     yield _table(PROVENANCE, [(name, code(value), _cite(evidence)) for name, value in _facts(evidence, made)])
@@ -123,7 +122,7 @@ def _place(evidence: Evidence) -> tuple[Any, ...]:
 
 
 def _programs(evidence: Evidence) -> bool:
-    return evidence.provenance is not None and evidence.provenance.uses == "eval"
+    return evidence.provenance is not None and evidence.provenance.uses == "eval" and bool(_outcomes(evidence))
 
 
 def _outcomes(evidence: Evidence) -> list[str]:
@@ -161,17 +160,19 @@ def _comparisons(evaluated: Sequence[Evidence]) -> list[str]:
 
 
 def _pair(ours: Evidence, theirs: Evidence) -> Iterator[tuple[str, ...]]:
-    a, b = _about(ours), _about(theirs)
-    if a["model"] == b["model"] or a.get("dataset") != b.get("dataset"):
+    labels = [e.provenance.labels.get("model", "model") for e in (ours, theirs) if e.provenance]
+    # Two seeds of one model are no comparison, nor is one model under two names.
+    if labels[0] == labels[1] or _about(ours)["model"] == _about(theirs)["model"]:
         return
-    names = [code(e.provenance.labels.get("model", "model")) for e in (ours, theirs) if e.provenance]
+    if not (_outcomes(ours) and _outcomes(theirs)):
+        return
     for k in sorted({*_ks(ours)} & {*_ks(theirs)}):
         try:
             value, interval, p = _difference(ours, theirs, k)
         except MeasureError:
             return
         n = str(len(ours.payload["problems"]))
-        yield (*names, f"pass@{k}", value, interval, p, n, f"{_cite(ours)} {_cite(theirs)}")
+        yield (*map(code, labels), f"pass@{k}", value, interval, p, n, f"{_cite(ours)} {_cite(theirs)}")
 
 
 def _difference(ours: Evidence, theirs: Evidence, k: int) -> tuple[str, str, str]:

@@ -125,6 +125,37 @@ def test_models_on_other_problems_or_in_another_mode_are_not_compared(tmp_path):
         assert written.audit().findings == []
 
 
+def test_two_seeds_of_one_model_are_shown_and_not_compared(tmp_path):
+    seeds = [
+        Evidence("samples", "samples/v1", {**OURS, "seed": n}, made("hrm-tiny", d * 64))
+        for n, d in ((1, "a"), (2, "b"))
+    ]
+    written = Written(tmp_path, *seeds)
+    assert written.text.count("## `hrm-tiny` on") == 2
+    assert "not compared." in written.text
+    assert written.audit().findings == []
+
+
+def test_one_model_under_two_names_is_not_compared(tmp_path):
+    twice = [
+        Evidence("samples", "samples/v1", payload, made(name, "a" * 64))
+        for name, payload in (("a", OURS), ("b", THEIRS))
+    ]
+    written = Written(tmp_path, *twice)
+    assert "not compared." in written.text
+    assert written.audit().findings == []
+
+
+def test_samples_without_outcomes_have_no_steps_and_no_comparison(tmp_path):
+    bare = {**OURS, "problems": [{k: v for k, v in row.items() if k != "outcomes"} for row in OURS["problems"]]}
+    given = [Evidence("samples", "samples/v1", bare, made(name, d * 64)) for name, d in (("a", "a"), ("b", "b"))]
+    written = Written(tmp_path, *given)
+    assert "syntax valid |" not in written.text
+    assert "not compared." in written.text
+    counts = written.audit().counts
+    assert (counts["figures_without_run"], counts["disagreements"], counts["problem_rows_missing"]) == (0, 0, 8)
+
+
 def test_the_tables_are_tables_to_a_reader_of_markdown_that_is_not_ours(tmp_path):
     written = Written(tmp_path, *three())
     tokens = MarkdownIt("commonmark").enable("table").parse(written.text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -10,6 +11,8 @@ from hrmctl_audit.bundle import read_bundle
 from hrmctl_audit.figures import mcnemar
 from hrmctl_audit.params import ReportParams
 from hrmctl_audit.report import KINDS, Audit, agrees, audit, run
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hrmctl import StageError
 from hrmctl.testing import make_artifact, make_context
@@ -104,6 +107,27 @@ def test_altered_evidence_is_found_and_carries_no_figure(tmp_path):
     assert found == {"evidence_altered": 1, "figures_without_run": 1}
 
 
+def test_what_is_named_rightly_and_is_no_evidence_is_found_too(tmp_path):
+    bundle = export(tmp_path)
+    text = '{"name":"x","payload":{"n":0,"unit":"","value":"TBD"},"provenance":null,"type":"measurement/v1"}'
+    (bundle.folder / "evidence" / f"{hashlib.sha256(text.encode()).hexdigest()}.json").write_text(text)
+    assert faults(audited(honest(bundle), bundle)) == {"evidence_altered": 1}
+
+
+pieces = st.sampled_from(
+    ["|", " ", "`", "\\", "\n", "---", "|---|", "0.75", "TBD", "pass@1", "evidence", "figure", "é", "1e999"]
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(pieces, max_size=60), st.booleans())
+def test_no_text_stops_the_auditor(bundle, parts, within):
+    text = "".join(parts)
+    whole = honest(bundle).replace("share of problems", text) if within else text
+    found = audited(whole, bundle)
+    assert sum(found.counts[kind] for kind in FAULTS) == len(found.findings)
+
+
 def test_evidence_on_other_problems_is_no_comparison(tmp_path):
     bundle = export(tmp_path)
     text = honest(bundle).replace(f"`{bundle.ours}` `{bundle.theirs}`", f"`{bundle.ours}` `{bundle.speed}`")
@@ -147,7 +171,10 @@ def test_a_folder_without_evidence_is_no_bundle(tmp_path):
     [
         ("0.312", 0.312, True), ("0.3123", 0.31234, True), ("0.31", 0.31234, False), ("0.3124", 0.31234, False),
         ("1", 1.0, True), ("0", 0.0, True), ("0.1 to 0.2", (0.1, 0.2), True), ("0.1", (0.1, 0.2), False),
-        ("1.5e-05", 0.000015, True), ("1.6e-05", 0.000015, False), ("12%", 0.12, False), ("`7`", "7", True),
+        ("1.5e-05", 0.000015, True), ("1.6e-05", 0.000015, False), ("12%", 0.12, False),
+        ("1e999", 0.5, False), ("0e999", 0.0, True), ("1.234e-120", 1.2341e-120, True), ("1e-300", 0.0, False),
+        ("0", 1e-300, False), ("400", 400, True), ("4e2", 400, True), ("401", 400, False), ("-1", -1, True),
+        ("1", -1, False), ("`7`", "7", True),
     ],
 )  # fmt: skip
 def test_a_number_agrees_to_four_digits(cell, value, right):

@@ -118,6 +118,13 @@ def test_the_picture_says_what_the_endpoint_says_and_loads_nothing(check):
     assert not [a for e in root.iter() for a in e.attrib if "href" in a or a.startswith("on") or a == "style"]
 
 
+def test_no_message_can_become_markup(monkeypatch):
+    monkeypatch.setattr(badge, "summary", lambda check: ('</text><script>"&', "red"))
+    root = ET.fromstring(badge.svg(GREEN))
+    assert root.get("aria-label") == 'hrmctl: </text><script>"&'
+    assert [e.text for e in root.iter("{http://www.w3.org/2000/svg}text")] == ["hrmctl", '</text><script>"&']
+
+
 def test_white_text_can_be_read_on_every_colour():
     assert all(contrast("#ffffff", color) >= 4.5 for color in badge.COLORS.values())
 
