@@ -235,6 +235,8 @@ class MeasureSpec:
     `returns` documents every field a clause may name. It raises `hrmctl.MeasureError` on evidence
     that cannot be measured (verdict INVALID) and `hrmctl.Undecidable` where the statistics cannot
     decide (verdict INCONCLUSIVE). With `by_seed` every piece is a tuple: the evidence of each seed, in their order.
+    `lint` names `function(contract: Contract, measure: Measure) -> Iterable[Problem]`: what `hrmctl contracts lint`
+    warns of where a contract uses the measure.
     """
 
     name: str
@@ -245,6 +247,7 @@ class MeasureSpec:
     returns: Mapping[str, str]
     arity: tuple[int, int] = (1, 1)
     by_seed: bool = False
+    lint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,10 +56,13 @@ def show(id: Annotated[str, typer.Argument(help="A contract's id.")], paths: Pat
 
 
 @app.command()
-def lint(paths: Paths = None) -> int:
+def lint(
+    paths: Paths = None,
+    strict: Annotated[bool, typer.Option("--strict", help="End with 2 where there is a warning.")] = False,
+) -> int:
     """Parse contracts and report every fault with file, line and column; what is not proven is a fault too.
 
-    Warns of what a sound contract may still overlook.
+    Warns of what a sound contract may still overlook, such as asking for more than its n can show.
     """
     from hrmctl.contract import Contract
     from hrmctl.contract.advice import advice
@@ -70,10 +73,11 @@ def lint(paths: Paths = None) -> int:
     problems = [problem for item in items for problem in proof_of(item, measures).problems]
     if problems:
         raise InputError(*problems)
-    for warning in (warning for item in items if isinstance(item, Contract) for warning in advice(item)):
+    warnings = [w for item in items if isinstance(item, Contract) for w in advice(item, measures)]
+    for warning in warnings:
         say(f"warning: {warning}")
     print(f"{len(items)} contracts are well formed and proven")
-    return 0
+    return 2 if strict and warnings else 0
 
 
 @app.command()

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from hrmctl.contract.parse import is_p
 from hrmctl.contract.spec import Contract
 from hrmctl.errors import Problem
+from hrmctl.model import MeasureSpec
+from hrmctl.registry import resolve
 
 
-def advice(contract: Contract) -> Iterator[Problem]:
+def advice(contract: Contract, measures: Mapping[str, MeasureSpec]) -> Iterator[Problem]:
+    """All warnings on a contract: those of the core, and those of the measures that it uses."""
+    yield from _uncorrected(contract)
+    for measure in contract.measures.values():
+        if measures[measure.fn].lint:
+            yield from resolve(measures[measure.fn].lint)(contract, measure)
+
+
+def _uncorrected(contract: Contract) -> Iterator[Problem]:
     """A clause on a p value that nothing corrects for the attempts on its test set."""
     if contract.select == "all" or _bounds_attempts(contract):
         return
