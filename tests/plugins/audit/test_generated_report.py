@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,14 @@ def three() -> list[Evidence]:
         Evidence("samples", "samples/v1", THEIRS, theirs),
         Evidence("samples", "samples/v1", MANY, made("hrm-27m", "e" * 64, data="f" * 64)),
     ]
+
+
+def test_golden(tmp_path):
+    path = Path(__file__).parent / "golden" / "evaluation-report.md"
+    shown = Written(tmp_path, *three()).text + "\n"
+    if os.environ.get("HRMCTL_UPDATE_GOLDEN"):
+        path.write_text(shown, encoding="utf-8")
+    assert shown == path.read_text(encoding="utf-8")
 
 
 def test_what_is_written_is_clean_to_the_auditor(tmp_path):
