@@ -23,7 +23,7 @@ from typing import Any
 
 from hrmctl.errors import HrmctlError, InputError, Problem, StoreError
 from hrmctl.jsonio import canonical, loads, to_json, write_atomic
-from hrmctl.model import Judgement
+from hrmctl.model import EMPTY, Judgement
 
 VERSION = 1
 GENESIS = "0" * 64
@@ -102,12 +102,14 @@ def _head(path: Path) -> Row | None:
     place = head_path(path)
     if not place.exists():
         return None
-    head = loads(place.read_text(encoding="utf-8"), str(place))
+    text = place.read_bytes().decode(errors="replace")
+    head: Row = loads(text, str(place))
     version = head.get("version") if isinstance(head, dict) else None
     if isinstance(version, int) and version > VERSION:
         raise StoreError(f"{place}: written by a newer hrmctl (version {version}, this one reads {VERSION}); upgrade")
     shape = {"version": int, "seq": int, "hash": str, "bytes": int}
-    if not isinstance(head, dict) or {key: type(value) for key, value in head.items()} != shape:
+    whole = isinstance(head, dict) and {key: type(value) for key, value in head.items()} == shape
+    if not whole or version != VERSION or text != canonical(head) + "\n":
         raise StoreError(f"{place}: not a head record; restore it from a copy")
     return head
 
@@ -177,12 +179,19 @@ class Moved(StoreError):
 
 
 def append(
-    path: Path, check: str, judgements: Sequence[Judgement], *, time: str = "", after: int | None = None
+    path: Path,
+    check: str,
+    judgements: Sequence[Judgement],
+    *,
+    time: str = "",
+    after: int | None = None,
+    locks: Mapping[str, str] = EMPTY,
 ) -> list[Judgement]:
     """Append one row a judgement, all or none, and return the judgements with their `attempts` counted.
 
-    `after` is the number of rows that the judgements rest on. Raises Moved where there are others by now, StoreError
-    where the ledger was tampered with or cannot be written, InputError where an obligation comes twice.
+    `locks` gives the digest of each run's lock, and `after` the number of rows that the judgements rest on. Raises
+    Moved where there are others by now, StoreError where the ledger was tampered with or cannot be written, InputError
+    where an obligation comes twice.
     """
     _refuse_twice(judgements)
     if not judgements:
@@ -193,7 +202,8 @@ def append(
             raise Moved(f"{path}: another check was recorded meanwhile; check again")
         counted = _with_attempts(before, judgements)
         head = _head(path) or _EMPTY
-        new = list(_chained(head, check, counted, time or datetime.now(UTC).isoformat(timespec="milliseconds")))
+        common = {"check": check, "time": time or datetime.now(UTC).isoformat(timespec="milliseconds")}
+        new = list(_chained(head, common, counted, locks))
         raw = "".join(canonical(row) + "\n" for row in new).encode()
         _write(path, head["bytes"], raw)
         last = {"seq": new[-1]["seq"], "hash": new[-1]["hash"], "bytes": head["bytes"] + len(raw)}
@@ -222,12 +232,13 @@ def _committed(path: Path) -> list[Row]:
     return found
 
 
-def _chained(head: Row, check: str, judgements: Sequence[Judgement], time: str) -> Iterator[Row]:
+def _chained(head: Row, common: Row, judgements: Sequence[Judgement], locks: Mapping[str, str]) -> Iterator[Row]:
     seq, prev = head["seq"], head["hash"]
     for judgement in judgements:
         seq += 1
         values = to_json(judgement)
-        row = {"seq": seq, "time": time, "check": check, "prev": prev, **{key: values[key] for key in _KEYS}}
+        lock = locks.get(judgement.run, "")
+        row = {**common, "seq": seq, "prev": prev, "lock": lock, **{key: values[key] for key in _KEYS}}
         prev = _hash(row)
         yield {**row, "hash": prev}
 

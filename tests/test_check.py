@@ -194,7 +194,7 @@ def test_a_store_of_two_hundred_runs_is_read_from_the_newest_and_no_further(
     for index in range(200):
         shutil.copytree(store.run_folder(run), store.runs / f"29990101T{index:06}-lab-0000")
     parsed: list[Path] = []
-    monkeypatch.setattr(witness, "read_lock", lambda f, read=witness.read_lock: parsed.append(f) or read(f))
+    monkeypatch.setattr(witness, "parse_lock", lambda t, p, real=witness.parse_lock: parsed.append(p) or real(t, p))
     found = check(lab, "loss.yaml", code=0)
     assert found["run"] == "29990101T000199-lab-0000"
     assert len(parsed) == 1

@@ -52,7 +52,7 @@ def test_rows_say_everything_and_are_chained(filled: Path) -> None:
     assert [row["seq"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert set(rows[0]) == {
         "seq", "time", "check", "run", "kind", "contract", "contract_digest", "title", "subject", "profile", "verdict",
-        "because", "reason", "remedy", "measured", "evidence", "subjects", "labels", "attempts", "prev", "hash",
+        "because", "reason", "remedy", "measured", "evidence", "subjects", "labels", "attempts", "lock", "prev", "hash",
     }  # fmt: skip
     assert rows[1]["verdict"] == "PASS"
     assert rows[1]["measured"] == {"p": {"value": 0.2, "n": 500}}
@@ -197,7 +197,7 @@ def delete_head(path: Path) -> None:
 
 def change_head(path: Path) -> None:
     head = json.loads(ledger.head_path(path).read_text())
-    ledger.head_path(path).write_text(json.dumps({**head, "hash": "0" * 64}))
+    ledger.head_path(path).write_text(canonical({**head, "hash": "0" * 64}) + "\n")
 
 
 def garble_head(path: Path) -> None:
@@ -217,7 +217,7 @@ def not_utf8(path: Path) -> None:
 def resize(path: Path) -> None:
     """Make the head agree with the length, as a careful forger would."""
     head = json.loads(ledger.head_path(path).read_text())
-    ledger.head_path(path).write_text(json.dumps({**head, "bytes": path.stat().st_size}))
+    ledger.head_path(path).write_text(canonical({**head, "bytes": path.stat().st_size}) + "\n")
 
 
 TAMPERING: list[tuple[Callable[[Path], None], str]] = [

@@ -69,7 +69,7 @@ def test_an_interrupted_append_is_seen_and_removed(filled: Path, caplog: pytest.
 
 def test_the_first_append_may_be_interrupted_too(path: Path) -> None:
     ledger.append(path, "c1", [ONE])
-    ledger.head_path(path).write_text(canonical({"version": 1, "seq": 0, "hash": "0" * 64, "bytes": 0}))
+    ledger.head_path(path).write_text(canonical({"version": 1, "seq": 0, "hash": "0" * 64, "bytes": 0}) + "\n")
     assert ledger.rows(path) == []
     ledger.append(path, "c1", [ONE])
     assert len(ledger.rows(path)) == 1

@@ -98,6 +98,7 @@ def _ratchet_code(report: CheckReport, faults: list[str]) -> int:
 
 def verify(
     replay: Annotated[bool, typer.Option("--replay", help="Recompute every verdict from the evidence.")] = False,
+    signers: Annotated[Path | None, typer.Option(help="Allowed-signers file; checks the signature too.")] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> int:
@@ -109,6 +110,8 @@ def verify(
 
     opened = Store(store)
     problems = list(ledger.verify(opened.ledger))
+    if signers is not None:
+        problems += ledger.verify_signature(opened.ledger, signers)
     count = len(ledger.rows(opened.ledger)) if not problems else 0
     if replay and not problems:
         count, found = recompute(opened, catalog(Path.cwd()))

@@ -19,10 +19,10 @@ from hrmctl.contract.prove import Proof, prove
 from hrmctl.contract.spec import Subject
 from hrmctl.errors import InputError, StoreError
 from hrmctl.events import VerdictReached
-from hrmctl.jsonio import write_atomic
 from hrmctl.machine import has
 from hrmctl.model import CheckReport, Judgement, MeasureSpec, Question, Verdict
 from hrmctl.plugins import Catalog
+from hrmctl.run import kept
 from hrmctl.run.announce import announce
 from hrmctl.run.remedy import Remedies
 from hrmctl.run.witness import Witnesses
@@ -87,9 +87,9 @@ def judge_runs(
     """Judge `claims` on the evidence of `runs` (None: of all in the store) and append the verdicts to the ledger."""
     claims.require_profile(profile)
     check_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-    for item in claims.items:
-        write_atomic(text_path(store, item.digest), item.text)
     store.prepare()
+    for item in claims.items:
+        kept.keep_text(store, item.digest, item.text)
     recorded = _record(store, catalog, Witnesses(store, runs), claims, profile, check_id)
     for judgement in recorded:
         # A listener gets a copy: what it does to it changes neither report nor exit code.
@@ -101,13 +101,14 @@ def _record(
     store: Store, catalog: Catalog, witnesses: Witnesses, claims: Claims, profile: str, check_id: str
 ) -> list[Judgement]:
     """Judge and append; judged again where another check was recorded in between and attempts are counted."""
-    if not any(isinstance(item, Contract) and item.asks_ledger for item in claims.items):
-        return ledger.append(store.ledger, check_id, judge_all(catalog, witnesses, claims, profile))
+    counted = any(isinstance(item, Contract) and item.asks_ledger for item in claims.items)
     for _ in range(_PATIENCE):
-        rows = ledger.rows(store.ledger)
+        rows = ledger.rows(store.ledger) if counted else []
         judgements = judge_all(catalog, witnesses, claims, profile, rows)
+        locks = {run: kept.keep_lock(store, witnesses.text(run)) for run in {j.run for j in judgements} if run}
+        after = len(rows) if counted else None
         with suppress(ledger.Moved):
-            return ledger.append(store.ledger, check_id, judgements, after=len(rows))
+            return ledger.append(store.ledger, check_id, judgements, after=after, locks=locks)
     raise StoreError(f"{store.ledger}: other checks are recorded all the time; check again")
 
 
@@ -181,8 +182,3 @@ def exit_code(judgements: Sequence[Judgement]) -> int:
     counted = [j.verdict for j in judgements if j.kind != "hypothesis" or j.verdict in _UNANSWERED]
     worst = max(counted, key=lambda verdict: verdict.severity, default=Verdict.PASS)
     return {Verdict.PASS: 0, Verdict.FAIL: 1}.get(worst, 3)
-
-
-def text_path(store: Store, digest: str) -> Path:
-    """Where the text of a contract that was judged is kept."""
-    return store.root / "contracts" / f"{digest}.yaml"

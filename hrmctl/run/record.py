@@ -86,14 +86,7 @@ class Record:
         """Copy one piece of evidence beside the run for people to read."""
         name = f"{file_name(stage)}.{file_name(evidence.name)}.{evidence.digest[:12]}.json"
         if not (self.folder / "evidence" / name).exists():
-            body = {
-                "digest": evidence.digest,
-                "name": evidence.name,
-                "type": evidence.type,
-                "payload": evidence.payload,
-                "provenance": evidence.provenance,
-            }
-            write_atomic(self.folder / "evidence" / name, canonical(body))
+            write_atomic(self.folder / "evidence" / name, evidence_copy(evidence))
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         try:
@@ -101,6 +94,19 @@ class Record:
                 stream.write(json.dumps(row, default=str) + "\n")
         except OSError as error:
             raise StoreError(f"cannot write {self.folder / name}: {error.strerror}; free space and resume") from error
+
+
+def evidence_copy(evidence: Evidence) -> str:
+    """One piece of evidence as its copy beside the run says it."""
+    return canonical(
+        {
+            "digest": evidence.digest,
+            "name": evidence.name,
+            "type": evidence.type,
+            "payload": evidence.payload,
+            "provenance": evidence.provenance,
+        }
+    )
 
 
 def finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
@@ -131,14 +137,34 @@ def read_lock(folder: Path) -> dict[str, Any]:
     """The lock of a run. Raises StoreError when it is missing, broken or newer than this hrmctl."""
     path = folder / LOCK_NAME
     try:
-        content: dict[str, Any] = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        raw = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: not the lock of a run ({type(error).__name__}); start a new run") from error
+    return parse_lock(raw, path)
+
+
+def parse_lock(raw: bytes, path: Path) -> dict[str, Any]:
+    """The lock in a file's bytes; see `read_lock`."""
+    try:
+        content: dict[str, Any] = yaml.load(raw, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         version = content["version"]
         newer = int(version) > LOCK_VERSION
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        if not newer:
+            _require_shape(content)
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path}: not the lock of a run ({type(error).__name__}); start a new run") from error
     if newer:
         raise StoreError(f"{path}: written by a newer hrmctl; upgrade hrmctl")
     return content
+
+
+def _require_shape(lock: Mapping[str, Any]) -> None:
+    """Raises KeyError, TypeError, ValueError or AttributeError unless the lock has what readers take for granted."""
+    texts = [lock["name"], lock["status"]]
+    for stage in lock["stages"].values():
+        texts += [stage["uses"], stage["status"], stage["error"], *stage["evidence"]]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("not a text")
 
 
 def run_lock(store: Store, run: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,9 @@ from hrmctl.errors import InputError, Problem, StoreError
 from hrmctl.machine import has
 from hrmctl.model import CheckReport, Judgement, Verdict
 from hrmctl.plugins import Catalog
-from hrmctl.run.judge import Measures, attempts_of, proof_of, report_of, text_path
+from hrmctl.run.judge import Measures, attempts_of, proof_of, report_of
+from hrmctl.run.kept import kept_lock, kept_text
+from hrmctl.run.record import evidence_copy
 from hrmctl.run.witness import Witness
 from hrmctl.store import Store
 
@@ -52,7 +55,10 @@ def _judgement(row: Row) -> Judgement:
 
 
 def replay(store: Store, catalog: Catalog) -> tuple[int, list[Problem]]:
-    """Recompute every recorded verdict from the evidence in the store; the number compared and what differs."""
+    """Recompute every recorded verdict from the evidence in the store; the number compared and what differs.
+
+    What was altered in the runs that were judged is found too: their locks, and evidence that no verdict rests on.
+    """
     replayer = _Replayer(store, catalog.measures)
     checks = _checks(store)
     problems: list[Problem] = []
@@ -63,15 +69,39 @@ def replay(store: Store, catalog: Catalog) -> tuple[int, list[Problem]]:
         before += rows
         for row, recorded in zip(rows, judgements, strict=True):
             try:
-                fresh = replayer.judge(recorded, judgements, attempts)
+                fresh = replayer.judge(recorded, str(row.get("lock", "")), judgements, attempts)
             except (StoreError, InputError) as error:
                 problems.append(Problem(f"row {row['seq']} of check {name} cannot be replayed: {error}"))
                 continue
             if _essence(fresh) != _essence(recorded):
-                found = f"{fresh.verdict} because {fresh.because or 'all hold'}"
-                text = f"row {row['seq']}, {recorded.obligation}: recorded {recorded.verdict}, replayed {found}"
-                problems.append(Problem(text))
+                problems.append(Problem(f"row {row['seq']}, {recorded.obligation}: {_difference(recorded, fresh)}"))
+    last = {row["run"]: row for row in before if row["run"]}
+    problems += [problem for run, row in last.items() for problem in _altered(store, run, row)]
     return sum(len(rows) for rows in checks.values()), problems
+
+
+def _difference(recorded: Judgement, fresh: Judgement) -> str:
+    if (recorded.verdict, recorded.because) != (fresh.verdict, fresh.because):
+        return f"recorded {recorded.verdict}, replayed {fresh.verdict} because {fresh.because or 'all hold'}"
+    pairs = zip(_ESSENCE, _essence(recorded), _essence(fresh), strict=True)
+    return f"recorded and replayed {', '.join(name for name, old, new in pairs if old != new)} differ"
+
+
+def _altered(store: Store, run: str, row: Row) -> Iterator[Problem]:
+    """What is not as it was when a run was last judged: its lock, its evidence, the copies beside it."""
+    try:
+        kept = kept_lock(store, row["lock"]) if row.get("lock") else None
+        if kept is not None and kept != Witness(store, run).text:
+            text = f"run {run} is not what row {row['seq']} was judged on: it was resumed, or its lock altered"
+            yield Problem(text, remedy="check it again")
+        evidence = {digest: store.get_evidence(digest) for digest in Witness(store, run, kept).digests()}
+    except StoreError as error:
+        yield Problem(f"run {run}: {error}")
+        return
+    for path in sorted((store.runs / run / "evidence").glob("*.json")):
+        raw = path.read_bytes()
+        if not any(raw == evidence_copy(item).encode() for item in evidence.values() if item.digest[:12] in path.name):
+            yield Problem("it is not the evidence that it is a copy of", str(path), remedy="see objects/")
 
 
 class _Replayer:
@@ -82,36 +112,42 @@ class _Replayer:
         self._measures = measures
         self._item = cache(self._read_item)
         self._proof = cache(lambda digest: proof_of(self._item(digest), measures))
-        self._witness = cache(lambda run: Witness(store, run))
+        self._witness = cache(lambda run, lock: Witness(store, run, kept_lock(store, lock) if lock else None))
 
-    def judge(self, recorded: Judgement, check: Sequence[Judgement], attempts: Count) -> Judgement:
+    def judge(self, recorded: Judgement, lock: str, check: Sequence[Judgement], attempts: Count) -> Judgement:
         """The judgement again. Raises StoreError or InputError where something it rests on is gone or altered."""
         item = self._item(recorded.contract_digest)
+        count = attempts(recorded.contract, recorded.subjects)
         if isinstance(item, Gate):
-            return check_gate(item, check, recorded.run)
+            return replace(check_gate(item, check, recorded.run), attempts=count)
         if recorded.subject not in item.subjects:
             raise StoreError(f"the contract has no subject {recorded.subject}")
-        facts, digests = Facts(has=has, attempts=attempts), list(recorded.evidence)
+        facts, digests, kind = Facts(has=has, attempts=attempts), list(recorded.evidence), recorded.kind
         if recorded.run:
-            witness = self._witness(recorded.run)
+            witness = self._witness(recorded.run, lock)
             facts, digests = witness.facts(facts), digests or list(witness.digests())
-        return check_subject(
+            kind = "hypothesis" if item.id in witness.questions else "acceptance"
+        fresh = check_subject(
             item, item.subjects[recorded.subject], [self._store.get_evidence(d) for d in digests], self._measures,
             proof=self._proof(recorded.contract_digest), run=recorded.run, profile=recorded.profile, facts=facts,
-            kind=recorded.kind,
+            kind=kind,
         )  # fmt: skip
+        return replace(fresh, attempts=count)
 
     def _read_item(self, digest: str) -> Contract | Gate:
-        path = text_path(self._store, digest)
-        if not path.is_file():
-            raise StoreError(f"the contract {digest[:12]} is missing from {self._store.root}")
-        item = parse_text(path.read_text(), self._measures)
+        item = parse_text(kept_text(self._store, digest), self._measures)
         if item.digest != digest:
             raise StoreError(f"the contract {digest[:12]} in {self._store.root} was altered")
         return item
 
 
+_ESSENCE = ("verdict", "because", "measured", "evidence", "subjects", "labels", "title", "kind", "attempts")
+
+
 def _essence(judgement: Judgement) -> tuple[Any, ...]:
     """What a replay must find again."""
     measured = {name: dict(values) for name, values in judgement.measured.items()}
-    return judgement.verdict, judgement.because, measured, sorted(judgement.evidence), dict(judgement.subjects)
+    return (
+        judgement.verdict, judgement.because, measured, sorted(judgement.evidence), dict(judgement.subjects),
+        dict(judgement.labels), judgement.title, judgement.kind, judgement.attempts,
+    )  # fmt: skip

@@ -10,8 +10,9 @@ from typing import Any
 from hrmctl.contract import Contract
 from hrmctl.contract.bind import Facts, speech
 from hrmctl.contract.spec import Subject
+from hrmctl.errors import StoreError
 from hrmctl.model import Evidence
-from hrmctl.run.record import LOCK_NAME, read_lock
+from hrmctl.run.record import LOCK_NAME, parse_lock
 from hrmctl.store import Store
 
 GOOD = ("done", "cached")
@@ -21,18 +22,22 @@ _STOPPED = ("failed", "blocked", "cancelled")
 class Witness:
     """One run: its evidence, and what stands in the way of evidence in it."""
 
-    def __init__(self, store: Store, run: str):
+    def __init__(self, store: Store, run: str, text: bytes | None = None):
         self.run = run
-        self._store = store
-
-    @cached_property
-    def lock(self) -> Mapping[str, Any]:
-        return read_lock(self._store.run_folder(self.run))
+        self._path = store.runs / run / LOCK_NAME
+        self._text = text
 
     @cached_property
     def text(self) -> bytes:
         """The lock as it is written: a stage that it does not name is not in the run."""
-        return (self._store.run_folder(self.run) / LOCK_NAME).read_bytes()
+        try:
+            return self._path.read_bytes() if self._text is None else self._text
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror or error}; start a new run") from error
+
+    @cached_property
+    def lock(self) -> Mapping[str, Any]:
+        return parse_lock(self.text, self._path)
 
     @property
     def recipe(self) -> str:
@@ -113,6 +118,10 @@ class Witnesses:
 
     def _seen(self, witness: Witness, stages: Collection[str]) -> list[Evidence]:
         return [self.heading(digest) for digest in witness.digests(stages)]
+
+    def text(self, run: str) -> bytes:
+        """The lock of a run as it was read."""
+        return next(witness.text for witness in self._all if witness.run == run)
 
     def heading(self, digest: str) -> Evidence:
         """The evidence without its payload."""
