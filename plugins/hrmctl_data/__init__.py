@@ -11,7 +11,7 @@ from hrmctl_data.stages import STAGES
 
 @hookimpl
 def hrmctl_datasets() -> Iterable[DatasetSpec]:
-    """MBPP, its sanitized subset, HumanEval, and both as evalplus extends them."""
+    """MBPP, its sanitized subset, HumanEval, both as evalplus extends them, and WikiText-2."""
     return DATASETS
 
 

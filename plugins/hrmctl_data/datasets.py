@@ -53,4 +53,13 @@ DATASETS = (
         splits={"test": 378},
         target="hrmctl_data.benchmarks:plus",
     ),
+    DatasetSpec(
+        name="wikitext-2",
+        summary="WikiText-2 (Merity et al. 2016), the test split as tokenised, articles of running text",
+        url="https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2/test.txt",
+        sha256="d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0",
+        licence="CC-BY-SA-3.0",
+        splits={"test": 62},
+        target="hrmctl_data.texts:wikitext",
+    ),
 )

@@ -104,10 +104,14 @@ def _checked(spec: DatasetSpec, split: str, rows: Sequence[Mapping[str, Any]]) -
     result = []
     for number, row in enumerate(rows, start=1):
         try:
-            result.append(checked(row).row())
+            result.append(dict(row) if _is_text(row) else checked(row).row())
         except BadRow as error:
             raise StageError(f"{spec.target} gives a bad row {number} of {split}: {error}; mend that reader") from error
     return result
+
+
+def _is_text(row: Mapping[str, Any]) -> bool:
+    return row.keys() == {"text"} and isinstance(row["text"], str)
 
 
 def _assert_sizes(spec: DatasetSpec, splits: Splits) -> None:
@@ -122,6 +126,7 @@ def _written(name: str, splits: Splits, ctx: Context) -> StageResult:
     for split, rows in splits.items():
         outputs[split] = Output(ctx.scratch / f"{split}.jsonl", f"{name}@{split}")
         count = write_rows(outputs[split].path, rows)
-        payload = {"value": count, "unit": "problems", "n": count}
+        unit = "texts" if rows and _is_text(rows[0]) else "problems"
+        payload = {"value": count, "unit": unit, "n": count}
         evidence.append(Observation("problems", "measurement/v1", payload, {"dataset": outputs[split]}))
     return StageResult(outputs, evidence)
