@@ -25,6 +25,7 @@ from hrmctl_finetune.params import FinetuneParams
 ALL = "all-linear"
 # What a memory measurement depends on besides what every training reports.
 _SETTING = ("method", "rank", "base_dtype", "gradient_checkpointing", "low_memory", "batch", "accumulation")
+_MEMORY = ("peak_memory", "peak_rss", "peak_device_memory")
 _COMPARED = 8
 
 
@@ -189,7 +190,7 @@ def first_rows(examples: Sequence[Any]) -> list[list[int]]:
 def with_setting(evidence: Iterable[Observation], params: FinetuneParams) -> list[Observation]:
     """The evidence, its memory measured with the setting that memory depends on."""
     setting = {name: getattr(params, name) for name in _SETTING}
-    return [_told(seen, setting) if seen.name == "peak_rss" else seen for seen in evidence]
+    return [_told(seen, setting) if seen.name in _MEMORY else seen for seen in evidence]
 
 
 def _told(seen: Observation, setting: dict[str, Any]) -> Observation:

@@ -40,14 +40,15 @@ _SCAN_ELEMENTS = 1 << 24
 class Probe:
     """One forward pass: tokens that went in, logits that came out, how many of them are finite.
 
-    `parameters` is counted from the weights, tied ones once; `loaded` are the names on disk of all
-    tensors that the loaded model is made of.
+    `parameters` is counted from the weights, tied ones once; `vocabulary` is the number of embeddings; `loaded` are the
+    names on disk of all tensors that the loaded model is made of.
     """
 
     tokens: int
     logits: int
     finite: int
     parameters: int
+    vocabulary: int
     loaded: frozenset[str]
 
 
@@ -179,7 +180,8 @@ def check_forward(folder: Path, text: str, ignore_extra: bool) -> Probe:
     if finite < logits.numel():
         raise StageError(f"a forward pass gives {logits.numel() - finite} NaN or infinite logits; import another model")
     loaded = frozenset(revert_weight_conversion(model, model.state_dict()))
-    return Probe(ids.numel(), logits.numel(), finite, sum(p.numel() for p in model.parameters()), loaded)
+    parameters = sum(p.numel() for p in model.parameters())
+    return Probe(ids.numel(), logits.numel(), finite, parameters, limit, loaded)
 
 
 def _load(folder: Path, ignore_extra: bool) -> PreTrainedModel:

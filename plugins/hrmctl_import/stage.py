@@ -78,6 +78,7 @@ def run(params: ImportParams, inputs: StageInputs, ctx: Context) -> StageResult:
         "checksummed_files": _checksummed(arrival),
         "forward_logits_finite": _measurement(probe.finite, "logits", probe.logits, {"tokens": probe.tokens}),
         "parameters": _measurement(probe.parameters, "parameters", probe.parameters),
+        "vocabulary": _measurement(probe.vocabulary, "tokens", 1),
     }
     if refusals:
         count = sum(map(bool, refusals.values()))

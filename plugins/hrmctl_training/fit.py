@@ -120,6 +120,7 @@ def observations(training: Training, about: dict[str, Any]) -> list[Observation]
         "updates": measured_value(done.step - done.nonfinite - done.overflows, "steps", done.step),
         "overflows": measured_value(done.overflows, "steps", done.step),
         "peak_rss": measured_value(memory.peak, "bytes", memory.samples, setting),
+        "peak_memory": _peak_memory(training, setting),
         "train_seconds": measured_value(done.seconds, "seconds", done.step, setting),
         "train_cpu_seconds": measured_value(done.cpu_seconds, "seconds", done.step, setting),
         "train_flops": measured_value(flops, "FLOPs", done.step, parts),
@@ -140,6 +141,14 @@ def observations(training: Training, about: dict[str, Any]) -> list[Observation]
         measured |= watcher.measured()
     series = Observation("training", "series/v1", {"series": done.series}, about)
     return [series, *(Observation(name, "measurement/v1", payload, about) for name, payload in measured.items())]
+
+
+def _peak_memory(training: Training, setting: dict[str, Any]) -> dict[str, Any]:
+    """The peak where the model is trained: of the device's own memory, or of the process's where it has none."""
+    done, memory = training.progress, training.memory
+    if done.peak_device_memory:
+        return measured_value(done.peak_device_memory, "bytes", done.step, setting)
+    return measured_value(memory.peak, "bytes", memory.samples, setting)
 
 
 def _flops(training: Training) -> tuple[int, dict[str, Any]]:

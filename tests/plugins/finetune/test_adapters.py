@@ -81,6 +81,7 @@ def test_every_architecture_learns_and_is_merged(
     assert 0 < seen["merge_difference"]["value"] < 1e-4
     assert seen["merge_difference"]["context"]["nf4"] == (method == "qlora")
     assert seen["peak_rss"]["context"]["method"] == method
+    assert seen["peak_memory"]["context"]["method"] == method
     assert result.artifacts["model"].label == f"{name}/{method}"
 
 

@@ -25,7 +25,7 @@ from hrmctl.testing import RecordingContext, make_context
 from tests.plugins.finetune.helpers import ROWS, curve, observed, train, write_rows
 
 WORKER = Path(__file__).with_name("attempts.py")
-TIMED = {"train_seconds", "train_tokens_per_second", "train_cpu_seconds", "peak_rss"}
+TIMED = {"train_seconds", "train_tokens_per_second", "train_cpu_seconds", "peak_rss", "peak_memory"}
 
 
 class Attempts:

@@ -67,6 +67,7 @@ def test_evidence_is_what_happened(tmp_path: Path) -> None:
     assert values["train_seconds"] > 0
     assert 0 < values["train_cpu_seconds"] < 100 * values["train_seconds"]
     assert 50e6 < values["peak_rss"] < 8e9
+    assert values["peak_memory"] == values["peak_rss"], "on the CPU there is no other memory"
     assert all(o.payload["n"] >= 1 for o in seen.values() if o.type == "measurement/v1")
     assert seen["nonfinite"].payload["n"] == steps
     series = seen["training"].payload["series"]

@@ -67,6 +67,7 @@ def test_whole_models_of_every_family_are_taken(family: str, copy: Callable[[str
     assert (found["nonfinite_tensors"]["value"], found["nonfinite_tensors"]["n"]) == (0, count)
     assert found["forward_logits_finite"]["value"] == found["forward_logits_finite"]["n"] > 300
     assert (found["checksummed_files"]["value"], found["checksummed_files"]["n"]) == (0, 1)
+    assert found["vocabulary"]["value"] == 300
     output = result.artifacts["model"]
     assert output.label == family
     listed = {entry["path"]: entry for entry in found["files"]["files"]}

@@ -16,7 +16,15 @@ import hrmctl_models
 import pytest
 
 WORKER = Path(__file__).with_name("attempts.py")
-TIMED = {"train_seconds", "train_tokens_per_second", "train_cpu_seconds", "peak_rss", "merge_peak_rss", "merge_seconds"}
+TIMED = {
+    "train_seconds",
+    "train_tokens_per_second",
+    "train_cpu_seconds",
+    "peak_rss",
+    "peak_memory",
+    "merge_peak_rss",
+    "merge_seconds",
+}
 SIGNS = {"add": "+", "subtract": "-", "multiply by": "*"}
 ROWS = [
     {
