@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from hrmctl import Context, Observation, Output, StageInputs, StageResult
 from hrmctl_data.microcode import Split, passes_own_tests, problems
+from hrmctl_data.microcode_pairs import preferences, unproven
 from hrmctl_data.params import GenerateParams
 from hrmctl_data.rows import write_rows
 
@@ -47,6 +48,14 @@ def run(params: GenerateParams, inputs: StageInputs, ctx: Context) -> StageResul
         outputs[split] = Output(path, f"{params.family}@{split}")
     about = {"dataset": outputs["test"], "train": outputs["train"]}
     evidence = [Observation(name, "measurement/v1", payload, about) for name, payload in measure(tallies).items()]
+    if params.preferences:
+        pairs = list(preferences(params.preferences, ctx.seed))
+        outputs["preferences"] = Output(
+            ctx.scratch / f"{params.family}-preferences.jsonl", f"{params.family}@preferences"
+        )
+        write_rows(outputs["preferences"].path, pairs)
+        wrong = _count(sum(map(unproven, pairs)), "pairs", len(pairs))
+        evidence.append(Observation("unproven", "measurement/v1", wrong, {"dataset": outputs["preferences"]}))
     return StageResult(outputs, evidence)
 
 

@@ -23,6 +23,7 @@ Shape = Literal[
     "bigcodebench",
     "bigcodebench-instruct",
 ]
+_PAIRS = "pairs over training problems: the reference, and another problem's that really fails its tests"
 _OTHER = "take a given file that is not the published one, and label it NAME-custom"
 
 
@@ -34,6 +35,7 @@ class GenerateParams:
     train: Annotated[int, Ge(64), Le(200_000), doc("training problems; enough to hold each operation once")] = 20_000
     test: Annotated[int, Ge(1), Le(10_000), doc("test problems, of held-out compositions")] = 200
     validation: Annotated[int, Ge(0), Le(5_000), doc("validation problems, of other held-out compositions")] = 0
+    preferences: Annotated[int, Ge(0), Le(20_000), doc(_PAIRS)] = 0
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ _GENERATED = {
     "train": OutputSpec("dataset", "training problems"),
     "test": OutputSpec("dataset", "test problems, of compositions that training never shows"),
     "validation": OutputSpec("dataset", "validation problems, of other such compositions", optional=True),
+    "preferences": OutputSpec(
+        "dataset", "pairs of completions of training problems, one right, one wrong", optional=True
+    ),
 }
 _PUZZLES = {
     "train": OutputSpec("dataset", "training puzzles and their images"),
