@@ -32,6 +32,7 @@ from hrmctl import Artifact, Context, InputError, Observation, Output, StageInpu
 from hrmctl_finetune.adapters import Adapted, adapt, first_rows, hand_over, with_setting
 from hrmctl_finetune.objectives import feed
 from hrmctl_finetune.params import FinetuneParams
+from hrmctl_finetune.reference import witness
 
 
 def run(params: FinetuneParams, inputs: StageInputs, ctx: Context) -> StageResult:
@@ -67,12 +68,17 @@ def run(params: FinetuneParams, inputs: StageInputs, ctx: Context) -> StageResul
         prepared = prepare(data, inputs.get("validation"), tokenizer, params, ctx)
         model = model.to(device)
         fed = feed(params, model, tokenizer, prepared, ctx)
+        seen = witness(fed, model, adapted, params, lambda: _start(params, parent, data, ctx)[0])
         watchers = probes_of(model, tokenizer, data, inputs.get("validation"), params, ctx)
         training = fit(model, fed.objective, fed.examples, fed.validation, params, memory, ctx, watchers)
+    unchanged = seen.measured(model) if seen else {}
     label = params.labelled(parent.label if parent else _label(params))
     outputs, measured = _handed_over(model, tokenizer, adapted, label, prepared.examples, params, ctx)
     output = outputs["model"]
     evidence = [*with_setting(observations(training, prepared.about(output)), params), *measured]
+    evidence += [
+        Observation(name, "measurement/v1", found, prepared.about(output)) for name, found in unchanged.items()
+    ]
     evidence += prepared.observations(output, training.order, training.progress.position)
     return StageResult(outputs, evidence)
 

@@ -16,6 +16,7 @@ from hrmctl_training.checkpoint import sweep
 from hrmctl_training.examples import Order
 from hrmctl_training.hrm_layers import lean_layers
 from hrmctl_training.interventions import InterventionWatcher
+from hrmctl_training.libraries import loaded_libraries, of_cuda
 from hrmctl_training.loop import BEST, CHECKPOINT, NONFINITE, Training
 from hrmctl_training.memory import PeakMemory
 from hrmctl_training.objective import Objective
@@ -116,6 +117,7 @@ def observations(training: Training, about: dict[str, Any]) -> list[Observation]
     measured = {
         "vocabulary": measured_value(model.get_input_embeddings().weight.shape[0], "tokens"),
         "parameters": measured_value(count_parameters(model), "parameters"),
+        f"steps_on_{training.device.type}": measured_value(done.step, "steps", done.step),
         "nonfinite": measured_value(done.nonfinite, "steps", done.step, {"on_nonfinite": params.on_nonfinite}),
         "updates": measured_value(done.step - done.nonfinite - done.overflows, "steps", done.step),
         "overflows": measured_value(done.overflows, "steps", done.step),
@@ -132,6 +134,10 @@ def observations(training: Training, about: dict[str, Any]) -> list[Observation]
         "epochs": measured_value(done.position / training.order.batches_per_epoch, "epochs", done.step),
         "examples_seen": measured_value(done.examples, "examples", done.step),
     }
+    libraries = loaded_libraries()
+    if libraries:
+        cuda = of_cuda(libraries)
+        measured["cuda_libraries"] = measured_value(len(cuda), "libraries", len(libraries), {"cuda": cuda})
     if done.peak_device_memory:
         measured["peak_device_memory"] = measured_value(done.peak_device_memory, "bytes", done.step, setting)
     saved = {"step": done.best_step or done.step, "stopped": done.stopped or ""}

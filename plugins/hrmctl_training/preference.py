@@ -216,16 +216,20 @@ def referenced(
     """
     if not len(pairs):
         return ReferencedPairs(pairs, torch.empty(0, 2))
-    device = next(model.parameters()).device
-    output = Output(model)
-
-    @torch.no_grad()
-    def of_places(places: list[int]) -> torch.Tensor:
-        rows = pair_batch([pairs[place] for place in places], pad).to(device)
-        # As training computes them: a reference of another precision would start away from ln 2.
-        with autocast(precision, device):
-            sums = log_probs(output, rows).sum(1)
-        return sums.view(2, -1).T
-
     model.eval()
+
+    def of_places(places: list[int]) -> torch.Tensor:
+        return reference_log_probs(model, [pairs[place] for place in places], pad, precision)
+
     return ReferencedPairs(pairs, computed_once(name, pairs, batch, of_places, ctx))
+
+
+@torch.no_grad()
+def reference_log_probs(model: nn.Module, pairs: Sequence[Preference], pad: int, precision: str) -> torch.Tensor:
+    """Log-probabilities (pairs, 2) of the chosen and rejected completions under `model`, which is on its device."""
+    device = next(model.parameters()).device
+    rows = pair_batch(pairs, pad).to(device)
+    # As training computes them: a reference of another precision would start away from ln 2.
+    with autocast(precision, device):
+        sums = log_probs(Output(model), rows).sum(1)
+    return sums.view(2, -1).T

@@ -8,6 +8,7 @@ from typing import Any
 
 import hrmctl_models
 import pytest
+from hrmctl_finetune import stage
 from hrmctl_finetune.params import FinetuneParams
 
 from hrmctl import Artifact, InputError
@@ -74,3 +75,68 @@ def test_what_does_not_go_together_is_refused(
     data = write_rows(tmp_path / "d.jsonl", rows)
     with pytest.raises(InputError, match=message):
         train(tmp_path / "t", FinetuneParams(**SHORT, **settings), data=data, model=parent)
+
+
+# --- the reference ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [{}, {"method": "lora", "rank": 4}, {"precision": "bf16"}, {"ema": 0.5}])
+def test_the_reference_is_weighed_before_and_after(tmp_path: Path, parent: Artifact, settings: dict[str, Any]) -> None:
+    data = write_rows(tmp_path / "d.jsonl", PAIRS)
+    found = observed(train(tmp_path / "t", FinetuneParams(**{**SHORT, **settings}), data=data, model=parent)[0])
+    changed = found["reference_changed"].payload
+    assert changed["value"] == 0
+    assert changed["n"] > 10
+    assert changed["context"]["before"] == changed["context"]["after"]
+    assert found["reference_drift"].payload["n"] == len(PAIRS)
+    # A pair may be padded differently then and now: rounding, no more.
+    assert found["reference_drift"].payload["value"] < (0.5 if "precision" in settings else 1e-4)
+    assert 0 < found["policy_changed"].payload["value"] <= found["policy_changed"].payload["n"]
+    assert set(found["reference_changed"].about) == {"model", "dataset"}
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_reference_that_changed_is_seen(
+    tmp_path: Path, parent: Artifact, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    data = write_rows(tmp_path / "d.jsonl", PAIRS)
+
+    def spoiled(model: Any, *rest: Any) -> Any:
+        training = fit(model, *rest)
+        weights = stage._start(params, parent, (data,), None)[0] if method == "full" else model
+        name, weight = next((n, w) for n, w in weights.named_parameters() if method == "full" or not w.requires_grad)
+        weight.data[0] += 1
+        monkeypatch.setattr(stage, "_start", lambda *_: (weights, None))
+        assert name
+        return training
+
+    fit = stage.fit
+    params = FinetuneParams(**SHORT, method=method)
+    monkeypatch.setattr(stage, "fit", spoiled)
+    found = observed(train(tmp_path / "t", params, data=data, model=parent)[0])
+    changed = found["reference_changed"].payload
+    assert changed["value"] == 1
+    assert changed["context"]["before"] != changed["context"]["after"]
+    assert found["reference_drift"].payload["value"] > 1e-3
+
+
+def test_other_numbers_than_those_of_the_reference_are_seen(
+    tmp_path: Path, parent: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(model: Any, objective: Any, examples: Any, *rest: Any) -> Any:
+        training = fit(model, objective, examples, *rest)
+        examples.log_probs[3, 1] += 0.25
+        return training
+
+    fit = stage.fit
+    monkeypatch.setattr(stage, "fit", spoiled)
+    data = write_rows(tmp_path / "d.jsonl", PAIRS)
+    found = observed(train(tmp_path / "t", FinetuneParams(**SHORT), data=data, model=parent)[0])
+    assert found["reference_changed"].payload["value"] == 0
+    assert found["reference_drift"].payload["value"] == pytest.approx(0.25, abs=1e-3)
+
+
+def test_without_a_reference_nothing_is_said_of_one(tmp_path: Path, parent: Artifact) -> None:
+    params = FinetuneParams(**SHORT, objective="orpo")
+    result, _ = train(tmp_path / "t", params, data=write_rows(tmp_path / "d.jsonl", PAIRS), model=parent)
+    assert not [name for name in observed(result) if name.startswith(("reference", "policy"))]

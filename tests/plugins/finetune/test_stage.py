@@ -13,6 +13,7 @@ import torch
 from hrmctl_finetune.params import FinetuneParams
 from hrmctl_training.causal import only_positions
 from hrmctl_training.examples import IGNORED, Example, collate
+from hrmctl_training.libraries import loaded_libraries
 from hrmctl_training.memory import PeakMemory, anonymous_bytes
 from torch.nn import functional
 
@@ -268,3 +269,25 @@ def test_a_model_keeps_its_own_settings(tmp_path: Path) -> None:
     model = make_artifact(first.artifacts["model"].path, "model", "hrm-tiny")
     with pytest.raises(InputError, match="a model keeps its own"):
         train(tmp_path / "b", FinetuneParams(steps=1, batch=8, config={"H_cycles": 3}), model=model)
+
+
+def test_the_device_and_the_libraries_of_cuda_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = FinetuneParams(init="hrm-tiny", vocab_size=290, steps=2, batch=4, max_length=64)
+    found = observed(train(tmp_path / "plain", params)[0])
+    assert found["steps_on_cpu"].payload["value"] == 2
+    assert not {"steps_on_cuda", "steps_on_mps"} & found.keys()
+    assert found["cuda_libraries"].payload["n"] > 10
+    loaded = [
+        "/usr/lib/libc.so.6",
+        "/usr/lib/libcuda.so.1",
+        "/x/libcublasLt.so.13",
+        "/x/libtorch_cuda.so",
+        "/x/libcudas.so",
+    ]
+    monkeypatch.setattr("hrmctl_training.fit.loaded_libraries", lambda: loaded)
+    told = observed(train(tmp_path / "cuda", params)[0])["cuda_libraries"].payload
+    assert told == {"value": 3, "unit": "libraries", "n": 5, "context": {"cuda": loaded[1:4]}}
+
+
+def test_a_library_is_seen_once_it_is_loaded() -> None:
+    assert any("libtorch_cpu" in path for path in loaded_libraries())
