@@ -1,4 +1,4 @@
-"""The engines that generate: hrmctl's own in this process, or a vLLM server; each is started when first needed."""
+"""The engines that generate: hrmctl's own or transformers' in this process, or a vLLM server; each when needed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Engine:
         on_step: Callable[[int], None],
     ) -> Generated:
         """`(index of the prompt, its completions)` as they finish, as `hrmctl_models.generate.iter_generate`."""
-        source, iter_generate = self._vllm(on_step) if self._params.engine == "vllm" else self._own()
+        source, iter_generate = self._vllm(on_step) if self._params.engine == "vllm" else self._here()
         params = self._params
         return iter_generate(
             source,
@@ -68,9 +68,14 @@ class Engine:
             batch_size=params.batch_size,
             complete=complete,
             on_step=on_step,
+            **({"anew": True} if params.greedy_anew else {}),
         )
 
-    def _own(self) -> tuple[Any, Callable[..., Generated]]:
+    def _here(self) -> tuple[Any, Callable[..., Generated]]:
+        if self._params.engine == "transformers":
+            from hrmctl_eval.reference_engine import iter_generate as of_transformers
+
+            return self.loaded, of_transformers
         from hrmctl_models.generate import iter_generate
 
         return self.loaded, iter_generate

@@ -24,18 +24,26 @@ def of_samples(task: Task, params: EvalParams) -> Payloads:
     judged = {
         "syntax_rate": _measurement(sum(v.parses for v in verdicts) / n, "share", n),
         "compile_rate": _measurement(sum(compiled(v.outcome) for v in verdicts) / n, "share", n),
+        "solved": _solved(task),
         "tiered_accuracy": _measurement(sum(tier(v.outcome, v.parses) for v in verdicts) / (TIERS * n), "score", n),
         "judge_seconds": _measurement(sum(v.seconds for v in verdicts), "s", n),
     }
     return judged if params.source == "references" else judged | _generated(task, params) | _reasoning(task)
 
 
+def _solved(task: Task) -> dict[str, Any]:
+    """Problems whose first sample passed: a count, which two evaluations can be compared by where all are alike."""
+    return _measurement(sum(found[0].passed for found in task.verdicts.values()), "problems", len(task.verdicts))
+
+
 def _generated(task: Task, params: EvalParams) -> Payloads:
     # Greedy samples of a problem are one generation, handed out n times.
-    own = slice(None) if params.temperature else slice(1)
+    own = slice(None) if params.temperature or params.greedy_anew else slice(1)
     made = [sample for found in task.answers.values() for sample in found.samples[own]]
     judged = len(task.all_verdicts)
     return {
+        "temperature": _measurement(params.temperature, "1", judged),
+        "generations": _measurement(len(made) / len(task.answers), "a problem", judged),
         "tokens_generated": _measurement(sum(sample.tokens for sample in made), "tokens", judged),
         "generate_seconds": _measurement(sum(found.seconds for found in task.answers.values()), "s", judged),
         **_spread("tokens", "tokens", [sample.tokens for sample in made if not sample.refused]),

@@ -18,9 +18,10 @@ _STRATEGY = "how a problem becomes a prompt; standard is the problem's own text,
 _SHOTS = "solved problems that few-shot puts before each problem"
 _EXEMPLAR_IDS = "task_ids of the exemplars to show, in this order; empty for the first of the set"
 _CHAT = "put the prompt into the tokenizer's chat template; auto does where the strategy asks and there is one"
-_ENGINE = "what generates: hrmctl in its own process, or a vLLM server that is started for it"
+_ENGINE = "what generates: hrmctl in its own process, a vLLM server that is started for it, or transformers, greedily"
 _PACKAGES = "third-party packages that programs may import, besides the standard library; recorded"
 _SCORED = "also measure perplexity, token and exact accuracy of the reference completions given their prompts"
+_ANEW = "greedy: generate each sample anew, to see that they are alike, where else the one is handed out n times"
 _STOP = "further texts that end a completion, besides the model's end token and leaving the function"
 Strategy = Literal["standard", "few-shot", "chain-of-thought", "code-oriented"]
 
@@ -34,10 +35,11 @@ class EvalParams:
     shots: Annotated[int, Ge(1), Le(100), doc(_SHOTS)] = 3
     exemplar_ids: Annotated[tuple[str, ...], doc(_EXEMPLAR_IDS)] = ()
     chat: Annotated[Literal["auto", "yes", "no"], doc(_CHAT)] = "auto"
-    engine: Annotated[Literal["hrmctl", "vllm"], doc(_ENGINE)] = "hrmctl"
+    engine: Annotated[Literal["hrmctl", "vllm", "transformers"], doc(_ENGINE)] = "hrmctl"
     samples: Annotated[int, Ge(1), Le(10_000), doc("completions of each problem, n of pass@k")] = 1
     k: Annotated[tuple[int, ...], MinLen(1), doc("k of pass@k that is to be computable; none over samples")] = (1,)
     temperature: Annotated[float, Ge(0), Le(100), doc("divides the logits; 0 is greedy")] = 0.8
+    greedy_anew: Annotated[bool, doc(_ANEW)] = False
     top_p: Annotated[float, Gt(0), Le(1), doc("sample from the most probable tokens of this total mass")] = 1.0
     top_k: Annotated[int, Ge(0), doc("sample from so many most probable tokens, 0 for all")] = 0
     repetition_penalty: Annotated[float, Gt(0), Le(100), doc("divides the logits of tokens seen, 1 for none")] = 1.0
@@ -68,5 +70,26 @@ class EvalParams:
             raise ValueError(f"{len(self.exemplar_ids)} exemplar_ids; they are for few-shot, and as many as shots")
         if len(set(self.exemplar_ids)) < len(self.exemplar_ids):
             raise ValueError("exemplar_ids names a problem twice; show each once")
+        if self.engine == "transformers" and (self.temperature, self.samples, self.repetition_penalty) != (0, 1, 1):
+            raise ValueError("the engine transformers is for comparison: one greedy sample; set temperature to 0")
+        if self.greedy_anew and (self.temperature or self.engine != "hrmctl"):
+            raise ValueError("greedy_anew is for temperature 0 of the engine hrmctl; leave it out")
         if any(not text for text in self.stop):
             raise ValueError("an empty stop text would end every completion; leave it out")
+
+
+@dataclass(frozen=True)
+class TransformersParams:
+    """What `eval-transformers` leaves open of `eval`: one greedy sample of each problem by transformers' generation."""
+
+    max_new_tokens: Annotated[int, Ge(1), doc("tokens of a completion at most")] = 256
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], doc("of the weights, auto as stored")] = "auto"
+    chat: Annotated[Literal["auto", "yes", "no"], doc(_CHAT)] = "auto"
+    strategy: Annotated[Literal["standard", "chain-of-thought", "code-oriented"], doc(_STRATEGY)] = "standard"
+    limit: Annotated[int, Ge(0), doc(_LIMIT)] = 0
+
+    @property
+    def whole(self) -> EvalParams:
+        """The parameters of `eval`."""
+        own = {name: getattr(self, name) for name in ("max_new_tokens", "dtype", "chat", "strategy", "limit")}
+        return EvalParams(engine="transformers", temperature=0.0, perplexity=False, **own)

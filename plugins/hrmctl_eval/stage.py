@@ -14,7 +14,7 @@ from hrmctl_eval.engines import Engine
 from hrmctl_eval.evaluate import Task, evaluate
 from hrmctl_eval.evidence import observations
 from hrmctl_eval.measurements import of_references
-from hrmctl_eval.params import EvalParams
+from hrmctl_eval.params import EvalParams, TransformersParams
 from hrmctl_eval.problems import read_problems
 from hrmctl_eval.prompts import prompting
 
@@ -44,6 +44,11 @@ def run(params: EvalParams, inputs: StageInputs, ctx: Context) -> StageResult:
         evidence += observations(task, params, ctx.seed, about, scored)
     report.last()
     return StageResult({"samples": _samples(tasks, model, ctx.scratch / "samples.jsonl")}, evidence)
+
+
+def run_transformers(params: TransformersParams, inputs: StageInputs, ctx: Context) -> StageResult:
+    """`run` with transformers' own generation, as a stage of its own: its evidence never passes for that of `eval`."""
+    return run(params.whole, inputs, ctx)
 
 
 def _check(params: EvalParams, model: Artifact | None, tasks: Sequence[Artifact]) -> None:

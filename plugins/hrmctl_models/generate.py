@@ -90,12 +90,13 @@ def iter_generate(
     both_ways: bool | None = None,
     complete: Complete | None = None,
     on_step: Callable[[int], None] | None = None,
+    anew: bool = False,
 ) -> Iterator[tuple[int, list[Completion]]]:
     """Yield `(index of the prompt, its n completions)` as prompts finish, in no fixed order.
 
-    A temperature of 0 is greedy: generated once, returned n times. `batch_size` is the number of
-    sequences decoded together, 0 for as many as keep their cache within 1 GiB and at most 256. A sample
-    ends at the model's end token, at the first occurrence of a `stop` sequence, where
+    A temperature of 0 is greedy: generated once and returned n times, or generated n times with `anew`.
+    `batch_size` is the number of sequences decoded together, 0 for as many as keep their cache within 1 GiB
+    and at most 256. A sample ends at the model's end token, at the first occurrence of a `stop` sequence, where
     `complete(index of the prompt, text so far)` is true (asked after each token with a line break in
     it), after `max_new_tokens`, or where prompt and completion fill the context window;
     a prompt that leaves no room for one token is not shortened (that would be another problem): its
@@ -110,7 +111,8 @@ def iter_generate(
     check_limits(n, max_new_tokens, batch_size, stop)
     settings = Sampling(temperature, top_k, top_p, repetition_penalty, seed)
     limits = _Limits(max_new_tokens, batch_size, tuple(stop), complete)
-    return _generate(loaded, prompts, n, settings, limits, both_ways, on_step)
+    distinct = 1 if settings.greedy and not anew else n
+    return _generate(loaded, prompts, n, distinct, settings, limits, both_ways, on_step)
 
 
 def check_limits(n: int, max_new_tokens: int, batch_size: int, stop: Sequence[str]) -> None:
@@ -126,6 +128,7 @@ def _generate(
     loaded: LoadedModel,
     prompts: Sequence[str],
     n: int,
+    distinct: int,
     settings: Sampling,
     limits: _Limits,
     both_ways: bool | None,
@@ -135,8 +138,6 @@ def _generate(
         return
     encoded = encode_prompts(loaded.tokenizer, prompts)
     both = reads_both_ways(loaded) if both_ways is None else both_ways
-    # Greedy samples of a prompt are all the same one.
-    distinct = 1 if settings.greedy else n
     training = loaded.model.training
     loaded.model.train(False)
     try:

@@ -202,7 +202,7 @@ def test_references_are_judged_as_they_are(tmp_path: Path) -> None:
     assert outcomes.pop("tiny/broken") == "syntax"
     assert outcomes.pop("tiny/wrong") == "wrong_answer"
     assert set(outcomes.values()) == {"passed"}
-    judged = {"syntax_rate", "compile_rate", "tiered_accuracy", "judge_seconds"}
+    judged = {"syntax_rate", "compile_rate", "solved", "tiered_accuracy", "judge_seconds"}
     assert set(found) == {"samples", "example", *judged}
     assert all(set(observation.about) == {"dataset"} for observation in result.evidence)
     assert "temperature" not in found["samples"].payload
@@ -364,9 +364,15 @@ def test_no_reference_that_fits_leaves_perplexity_unmeasured(tmp_path: Path, cap
 
 
 def test_the_plugin_declares_the_stage_and_documents_every_field() -> None:
-    spec, puzzles = hrmctl_stages()
-    assert (spec.name, spec.target) == ("eval", "hrmctl_eval.stage:run")
-    assert (puzzles.name, puzzles.target) == ("eval-puzzles", "hrmctl_eval.puzzles:run")
-    assert all(field.doc for stage in (spec, puzzles) for field in fields_of(stage.params))
+    found = {stage.name: stage for stage in hrmctl_stages()}
+    targets = {
+        "eval": "hrmctl_eval.stage:run",
+        "eval-puzzles": "hrmctl_eval.puzzles:run",
+        "eval-perplexity": "hrmctl_eval.perplexity:run",
+        "eval-transformers": "hrmctl_eval.stage:run_transformers",
+    }
+    assert {name: stage.target for name, stage in found.items()} == targets
+    assert all(field.doc for stage in found.values() for field in fields_of(stage.params))
+    spec = found["eval"]
     assert spec.inputs["tasks"].many
     assert not spec.inputs["model"].required

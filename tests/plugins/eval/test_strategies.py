@@ -167,6 +167,22 @@ def test_greedy_samples_are_one_generation(tmp_path: Path) -> None:
     assert found["token_accuracy"]["n"] == found["perplexity"]["context"]["tokens"]
 
 
+def test_greedy_samples_can_be_generated_anew(tmp_path: Path) -> None:
+    once, _ = evaluate(tmp_path / "once", EvalParams(temperature=0, samples=3, max_new_tokens=24))
+    anew, _ = evaluate(tmp_path / "anew", EvalParams(temperature=0, samples=3, max_new_tokens=24, greedy_anew=True))
+    one, three = ({o.name: o.payload for o in result.evidence} for result in (once, anew))
+    assert (one["generations"]["value"], three["generations"]["value"]) == (1, 3)
+    assert one["temperature"]["value"] == 0
+    assert three["tokens_generated"]["value"] == 3 * one["tokens_generated"]["value"]
+    assert [row["text"] for row in rows_of(once)] == [row["text"] for row in rows_of(anew)]
+
+
+@pytest.mark.parametrize("params", [{"temperature": 0.8}, {"temperature": 0, "engine": "vllm"}])
+def test_anew_is_for_what_is_greedy_here(params: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="greedy_anew is for temperature 0"):
+        EvalParams(greedy_anew=True, **params)
+
+
 # --- files and problems of others ----------------------------------------------------------------------
 
 
