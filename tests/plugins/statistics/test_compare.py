@@ -44,7 +44,7 @@ class Lab:
                 "uses": "eval", "version": "1", "status": status, "seed": 7, "params": settings,
                 "inputs": {"model": [{"digest": f"{stage:0>64}"}]}, "outputs": {}, "evidence": kept, "error": "",
             }  # fmt: skip
-        about = {"run": run, "recipe": "r.yaml", "recipe_digest": "d", "seed": 7, "status": "done"}
+        about = {"run": run, "name": "lab", "recipe": "r.yaml", "recipe_digest": "d", "seed": 7, "status": "done"}
         Record(self.store.runs / run).lock({**about, "stages": locked})
 
     def compare(self, *argv: str, code: int = 0) -> tuple[str, str]:
