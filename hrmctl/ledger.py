@@ -283,7 +283,9 @@ class Attempts:
             self._models.setdefault(_test_set(contract, subjects), set()).add(model)
 
     def count(self, contract: str, subjects: Mapping[str, str]) -> int:
-        """The models judged on the test set of these digests, their own included."""
+        """The models judged on the test set of these digests, their own included; 0 for what is bound to nothing."""
+        if not subjects:
+            return 0
         known = self._models.get(_test_set(contract, subjects), set())
         return len((known | {_model(subjects)}) - {""})
 

@@ -142,6 +142,23 @@ def test_what_is_untested_says_what_would_measure_it(lab: Path) -> None:
     assert found["LAB-LOSS/one"]["remedy"] == "hrmctl pipeline recipes/measures.yaml"
 
 
+def test_the_table_shows_everything_and_counts_what_the_ledger_has(lab: Path) -> None:
+    two = "subjects:\n  claim: {model: lab-27m, needs: [cuda]}\n  proxy: {model: lab-model}\n"
+    write_contract(lab, CONTRACT.replace("subjects:\n  one: {model: lab-model}\n", two))
+    write_contract(lab, MISSING, "missing.yaml")
+    run_lab(recipe(lab, "lab", CHAIN))
+    done = command("check", "loss.yaml", "missing.yaml", "--store", "store", cwd=lab, check=3)
+    for word, name in (("BLOCKED", "LAB-LOSS/claim"), ("PASS", "LAB-LOSS/proxy"), ("UNTESTED", "LAB-MISSING/one")):
+        assert any(line.startswith(word) and name in line for line in done.stdout.splitlines()), done.stdout
+    assert [line.split() for line in done.stdout.splitlines()[-5:]] == [
+        [*["in", "the", "ledger", "PASS", "FAIL", "INCONCLUSIVE", "UNTESTED", "BLOCKED", "INVALID", "all"]],
+        ["claim", "0", "0", "0", "0", "1", "0", "1"],
+        ["proxy", "1", "0", "0", "0", "0", "0", "1"],
+        ["other", "0", "0", "0", "1", "0", "0", "1"],
+        ["all", "1", "0", "0", "1", "1", "0", "3"],
+    ]
+
+
 def test_a_pipeline_that_checks_nothing_says_so(lab: Path) -> None:
     write_contract(lab, CONTRACT.replace("100", "1").replace("101", "2"))
     recipe(lab, "lab", CHAIN + "contracts: [loss.yaml]\n")
@@ -149,7 +166,7 @@ def test_a_pipeline_that_checks_nothing_says_so(lab: Path) -> None:
     assert "contracts were not checked: --no-check" in done.stderr
     assert not (lab / "store" / "ledger.jsonl").exists()
     recipe(lab, "lab", CHAIN.replace('"}}', '", act: raise}}') + "contracts: [loss.yaml]\n")
-    command("pipeline", "lab.yaml", "--no-check", "--store", "store", cwd=lab, check=4)
+    command("pipeline", lab / "lab.yaml", "--no-check", "--store", "store", cwd=lab, check=4)
     assert not (lab / "store" / "ledger.jsonl").exists()
 
 

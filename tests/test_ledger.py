@@ -105,12 +105,13 @@ def test_attempts_count_different_models_on_one_test_set(path: Path) -> None:
     assert attempts("c7", "m1") == 3
     assert attempts("c8", "m1", data="", contract="SIZE") == 1
     assert attempts("c9", "m2", data="", contract="OTHER") == 1, "without a data set, by contract"
+    assert ledger.append(path, "c9b", [replace(ONE, contract="OTHER", subjects={})])[0].attempts == 0
     pairs = [{"dataset": "d3"} | others for others in ({}, {"small": "a", "big": "b"}, {"small": "a", "big": "c"})]
     counted = [ledger.append(path, f"p{n}", [replace(ONE, subjects=s)])[0].attempts for n, s in enumerate(pairs)]
     assert counted == [0, 1, 2]
     both = [replace(ONE, subject=m, subjects={"model": m, "dataset": "d1"}) for m in ("m8", "m9")]
     assert [j.attempts for j in ledger.append(path, "c10", both)] == [5, 5], "one check, one count"
-    assert [row["attempts"] for row in ledger.rows(path)] == [1, 1, 2, 1, 3, 0, 3, 1, 1, 0, 1, 2, 5, 5]
+    assert [row["attempts"] for row in ledger.rows(path)] == [1, 1, 2, 1, 3, 0, 3, 1, 1, 0, 0, 1, 2, 5, 5]
 
 
 def test_nothing_is_appended_where_the_ledger_has_moved(path: Path) -> None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hrmctl.cli.common import DEFAULT_STORE, JsonOption, StoreOption, print_json, say
+from hrmctl.cli.common import DEFAULT_STORE, JsonOption, StoreOption, print_json, print_table, say
 
 if TYPE_CHECKING:
     from hrmctl.model import CheckReport
+    from hrmctl.store import Store
 
 
 def register(app: typer.Typer) -> None:
@@ -67,11 +68,26 @@ def check(
     if export is not None:
         show.export(catalog, opened, shown, export)
     show.show_check(catalog, opened, shown, form)
+    if form == "table":
+        _show_counts(opened, report.check)
     for fault in faults:
         say(f"ratchet: {fault}")
     if accepted is not None and not faults:
         say(f"ratchet: nothing is worse than accepted in {ratchet}")
     return code
+
+
+def _show_counts(store: Store, check: str) -> None:
+    """What the ledger has for this check: one line a kind of subject, one column a verdict."""
+    from hrmctl.model import Verdict
+    from hrmctl.run.replay import counts
+
+    found = counts(store, check)
+    rows = [(kind, [by[verdict.value] for verdict in Verdict]) for kind, by in found.items()]
+    rows.append(("all", [sum(column) for column in zip(*(numbers for _, numbers in rows), strict=True)]))
+    lines = [(kind, *map(str, numbers), str(sum(numbers))) for kind, numbers in rows]
+    print()
+    print_table(lines, ("in the ledger", *(verdict.value for verdict in Verdict), "all"))
 
 
 def _accepted(path: Path | None, accept: bool) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -39,6 +40,19 @@ def report_from_ledger(store: Store, run: str) -> CheckReport:
     own = [rows for rows in checks if all(row["run"] == run for row in rows)]
     rows = (own or checks)[-1]
     return report_of(rows[0]["check"], [_judgement(row) for row in rows])
+
+
+SUBJECT_KINDS = ("claim", "proxy", "other")
+
+
+def counts(store: Store, check: str) -> dict[str, Counter[str]]:
+    """The verdicts that the ledger has for a check, counted by kind of subject: `claim`, `proxy` or any other."""
+    found: dict[str, Counter[str]] = {kind: Counter() for kind in SUBJECT_KINDS}
+    for row in ledger.rows(store.ledger):
+        if row["check"] == check:
+            kind = row["subject"] if row["subject"] in SUBJECT_KINDS else "other"
+            found[kind][row["verdict"]] += 1
+    return found
 
 
 def _checks(store: Store) -> dict[str, list[Row]]:
