@@ -190,7 +190,7 @@ def test_a_value_that_is_not_finite_stops_and_keeps_the_batch(tmp_path: Path) ->
     kept = torch.load(context.scratch / "nonfinite.pt", weights_only=True)
     assert 21 in kept["lines"]
     assert "21" in str(caught.value)
-    assert kept["step"] == len(context.rows)
+    assert kept["step"] == len(context.rows) + 1
     assert not (context.scratch / "model").exists()
     # What was kept is enough to see it again.
     model = loaded.model
