@@ -4,6 +4,7 @@ objects/sha256/ab/cdef…   files and folders, read-only, checked against their 
 cache/<key>.json          what a finished stage gave, by the digest of everything it depends on
 scratch/<key>/            where a stage works; kept until it finishes, so that it can resume
 runs/<id>/                recipe.lock.yaml, events.jsonl, metrics.jsonl, evidence/, report.html
+contracts/, locks/        what verdicts rest on besides evidence, see `run.kept`
 ledger.jsonl              see `ledger`
 """
 
