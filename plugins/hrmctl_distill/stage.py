@@ -20,6 +20,7 @@ from hrmctl_training.order import Order
 from hrmctl_training.packing import check_packing
 from hrmctl_training.prepare import Prepared, prepare
 from hrmctl_training.probes import probes_of
+from hrmctl_training.ranks import in_processes
 from hrmctl_training.sources import training_texts
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -32,6 +33,7 @@ from hrmctl_distill.text import Generated, generated, payload
 _ENCODED_AT_ONCE = 1000
 
 
+@in_processes
 def run(params: DistillParams, inputs: StageInputs, ctx: Context) -> StageResult:
     """Train a student on a data set with the help of a teacher.
 

@@ -24,6 +24,7 @@ from hrmctl_training.memory import PeakMemory
 from hrmctl_training.packing import check_packing
 from hrmctl_training.prepare import prepare
 from hrmctl_training.probes import probes_of
+from hrmctl_training.ranks import in_processes
 from hrmctl_training.sources import training_texts
 from hrmctl_training.switches import checkpoint_activations, return_freed_memory, set_dropout
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,6 +36,7 @@ from hrmctl_finetune.params import FinetuneParams
 from hrmctl_finetune.reference import witness
 
 
+@in_processes
 def run(params: FinetuneParams, inputs: StageInputs, ctx: Context) -> StageResult:
     """Train a model on a data set, from an architecture (`init`) or from a model.
 

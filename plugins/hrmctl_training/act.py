@@ -85,6 +85,10 @@ class ActObjective:
         """The slots in training, the rows of the batch in validation."""
         return self.slots if self.model.training else len(batch.lines)
 
+    def at(self, position: int) -> None:
+        """The next pass is that forward pass of the run."""
+        self._turn = position % len(self._carries)
+
     def loss(self, batch: Batch) -> Loss:
         """One segment of every slot: L + (H + C) / 2 summed over the slots.
 
@@ -219,6 +223,11 @@ class ActObjective:
         """The slots of each forward pass of a step, and whose turn it is."""
         carries = [None if carry is None else carry.as_dict() for carry in self._carries]
         return {"carries": carries, "turn": self._turn}
+
+    @staticmethod
+    def joined(states: Sequence[Mapping[str, Any]], owners: Sequence[int]) -> Mapping[str, Any]:
+        """The slots of each pass, from the process that makes it."""
+        return {"carries": [states[owner]["carries"][i] for i, owner in enumerate(owners)], "turn": 0}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on with these slots."""

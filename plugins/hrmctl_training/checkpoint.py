@@ -25,8 +25,9 @@ class Progress:
 
     `nonfinite` counts the steps whose loss or gradient was NaN or infinite, `nonfinite_in_a_row` those
     of them since the last step that was finite, `overflows` those that only the fp16 scale was too
-    great for. `rate_scale` is what interventions have made of the learning rate. `best_loss` is the
-    lowest validation loss, reached at `best_step`; `worse` counts the validations since. `stopped`
+    great for. `peak_memory` and `peak_device_memory`, bytes, are those of the process that had most,
+    `*_of_all` the sums of all processes. `rate_scale` is what interventions have made of the learning rate.
+    `best_loss` is the lowest validation loss, reached at `best_step`; `worse` counts the validations since. `stopped`
     says why the run ended before its last step.
     """
 
@@ -42,6 +43,8 @@ class Progress:
     peak_memory: int = 0
     memory_samples: int = 0
     peak_device_memory: int = 0
+    memory_of_all: int = 0
+    device_memory_of_all: int = 0
     rate_scale: float = 1.0
     best_loss: float | None = None
     best_step: int = 0
@@ -76,6 +79,15 @@ def load_trained_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> N
     missing = set(found.missing_keys) & set(trained_state(model))
     if missing or found.unexpected_keys:
         raise StageError(f"the checkpoint is of another model: {sorted(missing | set(found.unexpected_keys))[:3]}")
+
+
+def sum_of_bits(state: Mapping[str, torch.Tensor]) -> int:
+    """The sum of all bits of tensors as integers: equal for equal tensors, and for others hardly ever."""
+    found = 0
+    for tensor in state.values():
+        kind = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+        found += int(tensor.detach().contiguous().reshape(-1).view(kind).sum(dtype=torch.int64))
+    return found
 
 
 class Checkpoints:

@@ -24,6 +24,7 @@ from hrmctl_training.optimizers import make_optimizers
 from hrmctl_training.params import TrainingParams
 from hrmctl_training.plan import needs_validation
 from hrmctl_training.plateau import PlateauWatcher
+from hrmctl_training.ranks import group_of
 from hrmctl_training.watch import Watcher
 
 # Above it the FLOPs of passes are not what their fit takes them for.
@@ -48,25 +49,29 @@ def fit(
     """
     _check_validated(params, validation)
     order = order or Order(examples, params.batch, ctx.seed)
-    for name in (CHECKPOINT, NONFINITE, BEST, BUDGET):
-        sweep(ctx.scratch, name)
-    training = Training(
-        model=model,
-        objective=objective,
-        optimizers=make_optimizers(model, params),
-        order=order,
-        validation=validation,
-        params=params,
-        steps=steps_of(params, order),
-        device=next(model.parameters()).device,
-        folder=ctx.scratch,
-        memory=memory,
-        watchers=(*watchers, *_of_recipe(params)),
-    )
-    with lean_layers(model):
-        if params.flops is not None:
-            training.steps = steps_within(params.flops, training, ctx)
-        training.run(ctx)
+    device = next(model.parameters()).device
+    with group_of(params, device, ctx) as group:
+        for name in (CHECKPOINT, NONFINITE, BEST, BUDGET) if group.leads else ():
+            sweep(ctx.scratch, name)
+        training = Training(
+            model=model,
+            objective=objective,
+            optimizers=make_optimizers(model, params),
+            order=order,
+            validation=validation,
+            params=params,
+            steps=steps_of(params, order),
+            device=device,
+            folder=ctx.scratch,
+            memory=memory,
+            watchers=(*watchers, *_of_recipe(params)),
+            group=group,
+        )
+        with lean_layers(model):
+            if params.flops is not None:
+                training.steps = steps_within(params.flops, training, ctx)
+            training.run(ctx)
+        group.leave()
     check_weights(model)
     if training.meter.residual > _RESIDUAL:
         ctx.log.warning("train_flops is a fit that is up to %.1f%% off", 100 * training.meter.residual)
@@ -113,6 +118,9 @@ def observations(training: Training, about: dict[str, Any]) -> list[Observation]
     """
     model, params, done, memory = training.model, training.params, training.progress, training.memory
     setting = {"device": training.device.type, "threads": torch.get_num_threads(), "precision": params.precision}
+    several = training.group.size > 1
+    if several:
+        setting |= {"processes": training.group.size}
     flops, parts = _flops(training)
     measured = {
         "vocabulary": measured_value(model.get_input_embeddings().weight.shape[0], "tokens"),
@@ -140,6 +148,15 @@ def observations(training: Training, about: dict[str, Any]) -> list[Observation]
         measured["cuda_libraries"] = measured_value(len(cuda), "libraries", len(libraries), {"cuda": cuda})
     if done.peak_device_memory:
         measured["peak_device_memory"] = measured_value(done.peak_device_memory, "bytes", done.step, setting)
+    if several:
+        largest, of_all = max(done.peak_memory, memory.peak), memory.peak + training.memory_of_others
+        measured["peak_rss_of_a_process"] = measured_value(largest, "bytes", memory.samples, setting)
+        measured["peak_rss"] = measured_value(max(done.memory_of_all, of_all), "bytes", memory.samples, setting)
+        if not done.peak_device_memory:
+            measured["peak_memory"] = measured["peak_rss"]
+    if several and done.device_memory_of_all:
+        total = measured_value(done.device_memory_of_all, "bytes", done.step, setting)
+        measured["peak_device_memory_of_all"] = total
     saved = {"step": done.best_step or done.step, "stopped": done.stopped or ""}
     for name, value in training.final.items():
         measured[f"final_{name}"] = measured_value(value, "nats" if name == "val_loss" else "1", 1, saved)

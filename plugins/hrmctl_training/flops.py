@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -79,13 +79,14 @@ class Phase:
         every = 1 << max(0, self.passes.bit_length() - 2)
         return self.passes % every == 0 or float(self._leverages(np.array([shape]))[0]) > 1
 
-    @contextmanager
-    def passing(self, shape: Shape) -> Iterator[None]:
-        """Around the forward and backward pass of a batch of this shape, which is counted where it is due."""
-        with self.counting(shape) if self.is_due(shape) else nullcontext():
-            yield
+    def planned(self, shape: Shape) -> bool:
+        """Take note of the next pass, one of this shape; whether it is to be counted, for `flops`."""
+        due = self.is_due(shape)
+        if due:
+            self.shapes.append(shape)
         self.passes += 1
         self.sums = tuple(a + b for a, b in zip(self.sums, shape, strict=True))  # type: ignore[assignment]
+        return due
 
     @contextmanager
     def counting(self, shape: Shape) -> Iterator[None]:
@@ -139,11 +140,13 @@ class Meter:
         self.per_update = sum(_flops_of_step(optimizer) for optimizer in optimizers)
         self.phases: dict[int, Phase] = {}
 
-    @contextmanager
-    def passing(self, shape: Shape, phase: int) -> Iterator[None]:
-        """Around the forward and backward pass of a batch of this shape."""
-        with self.phases.setdefault(phase, Phase()).passing(shape):
-            yield
+    def planned(self, shape: Shape, phase: int) -> bool:
+        """Take note of the next pass; whether it is to be counted. That depends on the shapes so far alone."""
+        return self.phases.setdefault(phase, Phase()).planned(shape)
+
+    def count(self, phase: int, flops: int) -> None:
+        """The FLOPs of a planned pass, in the order in which they were planned."""
+        self.phases[phase].flops.append(flops)
 
     @property
     def passes(self) -> int:

@@ -6,25 +6,33 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import nn
 from torch.optim import Optimizer
 
 from hrmctl import Cancelled, Context, StageError
 from hrmctl_training.average import WeightAverage
-from hrmctl_training.checkpoint import Checkpoints, Progress, load_trained_state, trained_state, write_tensors
+from hrmctl_training.checkpoint import (
+    Checkpoints,
+    Progress,
+    load_trained_state,
+    trained_state,
+    write_tensors,
+)
 from hrmctl_training.examples import Batch, Order, derived_seed, in_order
-from hrmctl_training.flops import Meter, Shape, shape_of
+from hrmctl_training.flops import Meter, Shape, counter, shape_of
+from hrmctl_training.group import Group, step_of_all
 from hrmctl_training.memory import PeakMemory
-from hrmctl_training.objective import Loss, Objective
+from hrmctl_training.nonfinite import keep, shown, stopped
+from hrmctl_training.objective import Loss, Objective, summed
 from hrmctl_training.once import autocast
 from hrmctl_training.optimizers import clip, rate_at, set_rate
 from hrmctl_training.params import TrainingParams
+from hrmctl_training.saved import beginning, gathered, own, resume, save
 from hrmctl_training.watch import Watcher
 
 CHECKPOINT = "checkpoint.pt"
@@ -42,11 +50,24 @@ class Started:
     cpu: float = field(default_factory=time.process_time)
 
 
+@dataclass(frozen=True)
+class Pass:
+    """A forward pass of a step: what it is made of, and whether its FLOPs are counted (by `phase` of the objective)."""
+
+    units: int
+    tokens: int
+    examples: int
+    shape: Shape
+    phase: int
+    counted: bool = False
+
+
 @dataclass
 class Training:
     """One training run: what is trained, on what, how, and where it stands.
 
-    `final` is the validation of the weights that a finished run leaves in the model.
+    `final` is the validation of the weights that a finished run leaves in the model. With several processes in `group`
+    each has a run of its own; they make the same steps, and the first one does all else.
     """
 
     model: nn.Module
@@ -60,14 +81,19 @@ class Training:
     folder: Path
     memory: PeakMemory
     watchers: Sequence[Watcher] = ()
+    group: Group = field(default_factory=Group)
     progress: Progress = field(default_factory=Progress)
     final: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.checkpoints = Checkpoints(self.folder / CHECKPOINT, self.params.checkpoint_limit)
-        self.average = WeightAverage(self.model, self.params.ema) if self.params.ema else None
+        leads = self.group.leads
+        self.average = WeightAverage(self.model, self.params.ema) if self.params.ema and leads else None
         self.scaler = torch.amp.GradScaler(self.device.type) if self.params.precision == "fp16" else None
         self.meter = Meter(self.optimizers)
+        # Of other processes: what they held, and how much of this one's processor time the first has been told.
+        self.memory_of_others = 0
+        self.told = 0.0
 
     def run(self, ctx: Context) -> Progress:
         """Train to the last step, reporting each one, and leave in the model the weights to be saved.
@@ -76,10 +102,16 @@ class Training:
         finite; with `on_nonfinite: skip` only after ten such steps in a row, or where no step of the run was
         finite.
         """
-        self._resume(ctx)
+        resume(self, ctx)
         self.model.train()
+        begun = self._goes_on
+        if begun or not self.group.leads:
+            self.group.start(beginning(self), ctx)
+        if not self.group.leads:
+            return self._follow(ctx)
         try:
-            while self.progress.step < self.steps and not self.progress.stopped:
+            while self._goes_on:
+                self.group.tell("step", self.progress.rate_scale)
                 metrics = self._step(ctx)
                 self._watch(metrics, ctx)
                 # Told before it is saved: a run killed in between repeats the step instead of losing its row.
@@ -89,46 +121,88 @@ class Training:
         except Cancelled:
             self.save()
             raise
+        if begun:
+            gathered(self, "end")
         self._choose_weights(ctx)
+        return self.progress
+
+    @property
+    def _goes_on(self) -> bool:
+        return self.progress.step < self.steps and not self.progress.stopped
+
+    def _follow(self, ctx: Context) -> Progress:
+        """Make the steps that the first process asks for, until there are no more."""
+        while (told := self.group.told())["do"] != "end":
+            if told["do"] == "step":
+                self.progress.rate_scale = told["rate_scale"]
+                self._step(ctx)
+            else:
+                self.group.collected(own(self))
+        self.group.collected(own(self))
         return self.progress
 
     def _step(self, ctx: Context) -> dict[str, float]:
         started = Started()
-        step, first = self.progress.step, self.progress.position
-        collated = [self.objective.collate(self.order.at(first + i)) for i in range(self.params.accumulation)]
+        share = self.group.share(self.params.accumulation)
+        collated = [self.objective.collate(self.order.at(self.progress.position + number)) for number in share]
         # On the host: reading a number from the device would wait for it.
         shapes = [shape_of(batch) for batch in collated]
-        batches = [batch.to(self.device) for batch in collated]
-        torch.manual_seed(derived_seed(ctx.seed, "step", step))
-        rate = rate_at(step, self.steps, self.params) * self.progress.rate_scale
-        loss, norm, metrics = self._gradients(batches, shapes)
+        batches = {number: batch.to(self.device) for number, batch in zip(share, collated, strict=True)}
+        passes = self._planned(batches, shapes)
+        rate = rate_at(self.progress.step, self.steps, self.params) * self.progress.rate_scale
+        loss, norm, metrics = self._gradients(batches, passes, ctx)
         if math.isfinite(loss) and not math.isfinite(norm) and self._overflowed():
-            return self._count(batches, started)
+            return self._count(passes, started)
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            self._nonfinite(batches, loss, norm, rate, ctx)
-            return self._count(batches, started)
+            self._nonfinite(list(batches.values()), loss, norm, rate, ctx)
+            return self._count(passes, started)
         self.progress.nonfinite_in_a_row = 0
         self._update(rate)
-        return self._count(batches, started, loss=loss, lr=rate, grad_norm=norm, **metrics)
+        return self._count(passes, started, loss=loss, lr=rate, grad_norm=norm, **metrics)
 
-    def _gradients(self, batches: Sequence[Batch], shapes: Sequence[Shape]) -> tuple[float, float, dict[str, float]]:
+    def _planned(self, batches: Mapping[int, Batch], shapes: Sequence[Shape]) -> list[Pass]:
+        """All passes of the step, also those that other processes make."""
+        own = []
+        for (number, batch), shape in zip(batches.items(), shapes, strict=True):
+            self._begin(number)
+            phase = getattr(self.objective, "phase", 0)
+            own.append((self.objective.units(batch), batch.tokens, len(batch.lines), shape, phase))
+        every = [Pass(*told) for part in self.group.everyones(own) for told in part]
+        return [replace(one, counted=self.meter.planned(tuple(one.shape), one.phase)) for one in every]  # type: ignore[arg-type]
+
+    def _begin(self, number: int) -> None:
+        if hasattr(self.objective, "at"):
+            self.objective.at(self.progress.position + number)
+
+    def _gradients(
+        self, batches: Mapping[int, Batch], passes: Sequence[Pass], ctx: Context
+    ) -> tuple[float, float, dict[str, float]]:
         """Loss, gradient norm and further metrics of a step, fetched from the device together."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        units = sum(self.objective.units(batch) for batch in batches)
+        units = sum(one.units for one in passes)
         scale = self.scaler.scale if self.scaler else _unscaled
-        losses = []
-        for batch, shape in zip(batches, shapes, strict=True):
-            with self.meter.passing(shape, getattr(self.objective, "phase", 0)):
+        losses, flops = [], []
+        for number, batch in batches.items():
+            # By pass: what is drawn depends on it alone, not on who draws.
+            torch.manual_seed(derived_seed(ctx.seed, "step", self.progress.step, *([number] if number else [])))
+            self._begin(number)
+            with counter() if passes[number].counted else nullcontext() as counted:
                 with self.autocast():
                     loss = self.objective.loss(batch)
                 scale(loss.total / units).backward()
             losses.append(Loss(loss.total.detach() / units, loss.sums))
+            flops += [int(counted.get_total_flops())] if counted else []
+        if self.group.size > 1:
+            weights = [p for p in self.model.parameters() if p.requires_grad]
+            losses, flops = step_of_all(self.group, weights, losses, flops, self.device)
+        for one, found in zip((one for one in passes if one.counted), flops, strict=True):
+            self.meter.count(one.phase, found)
         if self.scaler:
             for optimizer in self.optimizers:
                 self.scaler.unscale_(optimizer)
         norm = clip((p for p in self.model.parameters() if p.grad is not None), self.params.grad_clip)
-        names, numbers, counts = _summed(losses)
+        names, numbers, counts = summed(losses)
         total, norm_value, *sums = torch.stack([sum(x.total for x in losses), norm, *numbers]).tolist()  # type: ignore[arg-type]
         return total, norm_value, {name: s / n for name, s, n in zip(names, sums, counts, strict=True) if n}
 
@@ -153,10 +227,15 @@ class Training:
         return True
 
     def _nonfinite(self, batches: Sequence[Batch], loss: float, norm: float, rate: float, ctx: Context) -> None:
-        self._keep(batches, rate)
-        if self.params.on_nonfinite == "stop":
-            raise self._stopped(batches, loss, norm)
         done = self.progress
+        if self.group.size > 1:
+            every = range(done.position, done.position + self.params.accumulation)
+            batches = [self.objective.collate(self.order.at(position)) for position in every]
+        kept = self.folder / NONFINITE
+        if self.group.leads and not done.nonfinite:
+            keep(kept, self.model, batches, done.step + 1, rate)
+        if self.params.on_nonfinite == "stop":
+            raise stopped(batches, loss, norm, f"step {done.step + 1} of {self.steps}", kept)
         done.nonfinite += 1
         done.nonfinite_in_a_row += 1
         for optimizer in self.optimizers:
@@ -168,29 +247,29 @@ class Training:
             loss,
             norm,
             done.step + 1,
-            _shown(batches),
+            shown(batches),
         )
         if done.nonfinite_in_a_row >= _MOST_SKIPPED or done.nonfinite == self.steps:
             raise StageError(
                 f"{done.nonfinite_in_a_row} steps in a row had a loss or gradient that is not finite, the last of "
                 f"them step {done.step + 1} of {self.steps}: training stopped. The first such batch and the "
-                f"weights that it met are in {self._kept}; lower lr, raise warmup, or mend the data"
+                f"weights that it met are in {kept}; lower lr, raise warmup, or mend the data"
             )
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision of the forward pass."""
         return autocast(self.params.precision, self.device)
 
-    def _count(self, batches: Sequence[Batch], started: Started, **metrics: float) -> dict[str, float]:
+    def _count(self, passes: Sequence[Pass], started: Started, **metrics: float) -> dict[str, float]:
         """Close a step; one without metrics was skipped and adds no point to the curves."""
         done = self.progress
         seconds = time.perf_counter() - started.wall
         done.cpu_seconds += time.process_time() - started.cpu
-        tokens = sum(batch.tokens for batch in batches)
+        tokens = sum(one.tokens for one in passes)
         done.step += 1
-        done.position += len(batches)
+        done.position += len(passes)
         done.tokens += tokens
-        done.examples += sum(len(batch.lines) for batch in batches)
+        done.examples += sum(one.examples for one in passes)
         done.seconds += seconds
         if metrics:
             metrics["tokens_per_second"] = tokens / max(seconds, 1e-9)
@@ -199,7 +278,11 @@ class Training:
         else:
             metrics["nonfinite"] = done.nonfinite
         interval = self.params.eval_interval
-        if self.validation and (done.step == self.steps or (interval and done.step % interval == 0)):
+        if (
+            self.group.leads
+            and self.validation
+            and (done.step == self.steps or (interval and done.step % interval == 0))
+        ):
             self._validate(metrics)
         return metrics
 
@@ -233,6 +316,7 @@ class Training:
         self.model.eval()
         losses, units = [], 0
         for examples in in_order(self.validation, self.params.batch):
+            self.group.check()
             batch = self.objective.collate(examples).to(self.device)
             with self.autocast():
                 losses.append(self.objective.evaluate(batch))
@@ -241,7 +325,7 @@ class Training:
         total = float(sum(loss.total.item() for loss in losses))
         if not math.isfinite(total):
             raise StageError(f"the validation loss is {total} after step {self.progress.step}; lower lr")
-        names, numbers, counts = _summed(losses)
+        names, numbers, counts = summed(losses)
         means = {f"val_{name}": float(s) / n for name, s, n in zip(names, numbers, counts, strict=True) if n}
         return {"val_loss": total / units, **means}
 
@@ -267,49 +351,7 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint of the present state."""
-        done = self.progress
-        done.peak_memory, done.memory_samples = self.memory.peak, self.memory.samples
-        done.peak_device_memory = max(done.peak_device_memory, self._device_memory())
-        state = {
-            "model": trained_state(self.model),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "objective": dict(self.objective.state()),
-            "watchers": [dict(watcher.state()) for watcher in self.watchers],
-            "average": self.average.average if self.average else None,
-            "scaler": self.scaler.state_dict() if self.scaler else None,
-            "meter": dict(self.meter.state()),
-            "progress": asdict(done),
-            "made_with": _made_with(),
-        }
-        self.checkpoints.write(state)
-
-    def _device_memory(self) -> int:
-        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
-
-    def _resume(self, ctx: Context) -> None:
-        state = next(self.checkpoints.read(ctx.log), None)
-        if state is None:
-            if self.checkpoints.path.is_file():
-                ctx.log.warning("no checkpoint can be read; training starts again from the beginning")
-            return
-        if state["made_with"] != _made_with():
-            ctx.log.warning(
-                "the checkpoint was made with %s, not %s: bits may differ", state["made_with"], _made_with()
-            )
-        load_trained_state(self.model, state["model"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.objective.load_state(state["objective"])
-        for watcher, saved in zip(self.watchers, state["watchers"], strict=True):
-            watcher.load_state(saved)
-        if self.average:
-            self.average.load(state["average"])
-        if self.scaler:
-            self.scaler.load_state_dict(state["scaler"])
-        self.meter.load_state(state["meter"])
-        self.progress = Progress(**state["progress"])
-        self.memory.include(self.progress.peak_memory, self.progress.memory_samples)
-        ctx.log.info("continuing after step %d", self.progress.step)
+        save(self)
 
     def _choose_weights(self, ctx: Context) -> None:
         done = self.progress
@@ -334,57 +376,6 @@ class Training:
             return {name: curve["values"][-1] for name, curve in curves.items() if curve["steps"][-1] == last}
         return self._measure_validation()
 
-    @property
-    def _kept(self) -> Path:
-        return self.folder / NONFINITE
-
-    def _keep(self, batches: Sequence[Batch], rate: float) -> None:
-        """Save the first batch of the run that was not finite, with the weights that it met."""
-        if self.progress.nonfinite:
-            return
-        write_tensors(
-            self._kept,
-            {
-                "step": self.progress.step + 1,
-                "lr": rate,
-                "lines": [line for batch in batches for line in batch.lines],
-                "input_ids": [batch.input_ids.cpu() for batch in batches],
-                "labels": [batch.labels.cpu() for batch in batches],
-                "model": self.model.state_dict(),
-            },
-        )
-
-    def _stopped(self, batches: Sequence[Batch], loss: float, norm: float) -> StageError:
-        return StageError(
-            f"loss {loss} and gradient norm {norm} at step {self.progress.step + 1} of {self.steps}: "
-            f"training stopped before the weights were touched. The batch (data lines {_shown(batches)}) "
-            f"and the weights that it met are in {self._kept}; lower lr, raise warmup, or mend those lines"
-        )
-
-
-def _made_with() -> dict[str, Any]:
-    """What the bits of a step depend on besides the stage's own key."""
-    return {
-        "torch": str(torch.__version__),
-        "transformers": transformers.__version__,
-        "threads": torch.get_num_threads(),
-    }
-
 
 def _unscaled(loss: torch.Tensor) -> torch.Tensor:
     return loss
-
-
-def _summed(losses: Sequence[Loss]) -> tuple[list[str], list[torch.Tensor], list[float]]:
-    """Names, sums and counts of the metrics of several batches."""
-    names = list(dict.fromkeys(name for loss in losses for name in loss.sums))
-    empty = (0.0, 0.0)
-    pairs = {name: [loss.sums.get(name, empty) for loss in losses] for name in names}
-    where = losses[0].total.device if losses else None
-    numbers = [sum(torch.as_tensor(s, dtype=torch.float32, device=where) for s, _ in pairs[name]) for name in names]
-    return names, numbers, [sum(n for _, n in pairs[name]) for name in names]  # type: ignore[return-value]
-
-
-def _shown(batches: Sequence[Batch]) -> str:
-    lines = sorted(line for batch in batches for line in batch.lines)
-    return ", ".join(str(line) for line in lines[:8]) + (", …" if len(lines) > 8 else "")

@@ -31,7 +31,11 @@ class Objective(Protocol):
     the `units` of all batches of the step, and runs the backward pass. What an objective carries from
     step to step besides the weights it hands out by `state` (tensors and plain values only) and takes
     back by `load_state`, so that a resumed run is bit-exact. One whose work changes in the course of a run has
-    an attribute `phase`, an integer, for the FLOPs to be found phase by phase.
+    an attribute `phase`, an integer, for the FLOPs to be found phase by phase. One that depends on which pass of
+    the run it makes has a method `at(position)`, which is called before `loss`. In several processes each makes
+    some of a step's passes; an objective that carries something can be trained so if it has a method
+    `joined(states, owners)`: from the states of all processes, and which of them makes each pass of a step, the
+    state that one process would have.
     """
 
     def collate(self, examples: Sequence[Any]) -> Batch: ...
@@ -49,3 +53,13 @@ class Objective(Protocol):
     def state(self) -> Mapping[str, Any]: ...
 
     def load_state(self, state: Mapping[str, Any]) -> None: ...
+
+
+def summed(losses: Sequence[Loss]) -> tuple[list[str], list[torch.Tensor], list[float]]:
+    """Names, sums and counts of the metrics of several batches."""
+    names = list(dict.fromkeys(name for loss in losses for name in loss.sums))
+    empty = (0.0, 0.0)
+    pairs = {name: [loss.sums.get(name, empty) for loss in losses] for name in names}
+    where = losses[0].total.device if losses else None
+    numbers = [sum(torch.as_tensor(s, dtype=torch.float32, device=where) for s, _ in pairs[name]) for name in names]
+    return names, numbers, [sum(n for _, n in pairs[name]) for name in names]  # type: ignore[return-value]

@@ -29,6 +29,14 @@ class TrainingParams:
     ] = None
     batch: Annotated[int, Ge(1), doc("rows of one forward pass")] = 32
     accumulation: Annotated[int, Ge(1), doc("forward passes of one optimizer step")] = 1
+    processes: Annotated[
+        int,
+        Ge(0),
+        doc(
+            "processes of this machine that share out the forward passes of a step, so `accumulation` is a multiple; "
+            "each has a CUDA device of its own, or its share of the threads; 0: one for each visible CUDA device"
+        ),
+    ] = 1
     lr: Annotated[float, Gt(0), Le(10), doc("peak learning rate")] = 1e-3
     optimizer: Annotated[
         Literal["auto", "muon", "adamw"],
@@ -114,6 +122,11 @@ class TrainingParams:
             raise ValueError(f"'{self.variant}' cannot be a variant; write it like equal-compute")
         if self.flops is not None and self.steps is not None:
             raise ValueError("steps and flops both say how long to train; give one")
+        if self.processes and self.accumulation % self.processes:
+            raise ValueError(
+                f"accumulation {self.accumulation} cannot be shared out among {self.processes} processes; "
+                "set it to a multiple"
+            )
         if any(weight <= 0 for weight in self.mix):
             raise ValueError(f"mix holds {min(self.mix)}; every weight is over 0")
         if self.early_stopping is not None and self.eval_interval is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 TOPICS = {
     "Length and optimisation": (
-        *("steps", "epochs", "flops", "batch", "accumulation", "lr", "optimizer", "schedule", "warmup", "final_lr"),
-        *("weight_decay", "grad_clip", "precision", "ema", "on_nonfinite"),
+        *("steps", "epochs", "flops", "batch", "accumulation", "processes", "lr", "optimizer"),
+        *("schedule", "warmup", "final_lr", "weight_decay", "grad_clip", "precision", "ema", "on_nonfinite"),
     ),
     "Data": (
         *("format", "chat_template", "max_length", "too_long", "bad_rows", "loss_on", "packing", "mix"),

@@ -140,8 +140,8 @@ def test_phases_reach_up_layer_by_layer_and_end_in_logits() -> None:
         names.append([name for name in found.sums if name.endswith("loss")])
     assert reached == [[True, False]] * 3 + [[True, True]] * 3 + [[False, False]] * 3
     assert names == [["hidden_loss"]] * 6 + [["kd_loss", "hard_loss"]] * 3
-    assert objective.state() == {"passes": 9}
-    objective.load_state({"passes": 0})
+    assert objective.state() == {}
+    objective.at(0)
     assert "hidden_loss" in objective.loss(BATCH).sums
     objective.detach()
     assert not hasattr(student, PROJECTIONS)
