@@ -10,7 +10,7 @@ from hrmctl import Evidence, MeasureError, Undecidable
 from hrmctl_statistics.fits import Array
 from hrmctl_statistics.params import CurveTarget, ForecastParams
 from hrmctl_statistics.predict import LEAST, Curve, predict, probabilities
-from hrmctl_statistics.read import Values, curve, finite
+from hrmctl_statistics.read import Values, curve, ended, finite
 from hrmctl_statistics.trends import placed
 
 LOWER = ("loss", "perplexity")
@@ -30,7 +30,8 @@ def forecast_at(evidence: Sequence[Evidence], params: ForecastParams) -> Values:
     """The forecast of a curve for a step or an epoch, with interval and the probabilities of targets.
 
     Draw number i of all curves belongs together, so that the joint probability is never above its smallest part.
-    Raises MeasureError below 8 points and for a place that has been measured, Undecidable for a curve that gets worse.
+    Raises MeasureError below 8 points, for a curve whose last point was not finite and for a place that has been
+    measured, Undecidable for a curve that gets worse.
     """
     names = list(dict.fromkeys([params.metric, *(target.metric for target in params.targets)]))
     step = _step(evidence[0], params)
@@ -50,6 +51,7 @@ def forecast_at(evidence: Sequence[Evidence], params: ForecastParams) -> Values:
         "course": own.course,
         "family": own.family,
         "n": len(own.curve.steps),
+        "nonfinite": sum(curve(evidence[0], name)[1].count(None) for name in names),
         "targets": len(params.targets),
     }
     if params.targets:
@@ -78,7 +80,7 @@ def _step(evidence: Evidence, params: ForecastParams) -> float:
 def _curve(evidence: Evidence, metric: str, step: float) -> Curve:
     import numpy as np
 
-    steps, values = curve(evidence, metric)
+    steps, values = ended(evidence, metric)
     points = [(s, v) for s, v in zip(steps, values, strict=True) if v is not None and s > 0]
     if len(points) < LEAST:
         raise MeasureError(f"{metric} has {len(points)} points; a forecast needs {LEAST}")

@@ -196,6 +196,15 @@ def curve(evidence: Evidence, metric: str) -> tuple[tuple[int, ...], tuple[float
     return steps, values
 
 
+def ended(evidence: Evidence, metric: str, window: int = 1) -> tuple[tuple[int, ...], tuple[float | None, ...]]:
+    """The curve as `curve` gives it. Raises MeasureError also where one of its last `window` points was not finite."""
+    steps, values = curve(evidence, metric)
+    lost = [s for s, v in zip(steps[-window:], values[-window:], strict=True) if v is None]
+    if lost:
+        raise MeasureError(f"{metric} was not finite at step {lost[0]}; how the curve ends is not known")
+    return steps, values
+
+
 def files(evidence: Evidence) -> tuple[File, ...]:
     """The files of `files/v1` evidence. Raises MeasureError on an empty list, repeated paths, bad sizes or digests."""
     rows = items(record(evidence.payload, evidence.name).get("files"), f"{evidence.name}.files")

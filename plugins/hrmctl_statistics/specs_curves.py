@@ -62,6 +62,7 @@ CURVES = (
             "target": "the target",
             "at": "the place",
             "n": "finite points up to the place",
+            "nonfinite": "points of the whole curve recorded as null",
         },
     ),
     MeasureSpec(
@@ -77,6 +78,7 @@ CURVES = (
             "at": "where that window ends",
             "longest": "longest stretch that such windows cover without a gap",
             "n": "windows compared",
+            "nonfinite": "points recorded as null",
         },
     ),
     MeasureSpec(
@@ -93,6 +95,7 @@ CURVES = (
             "course": "improving or flat, text",
             "family": "the fit chosen, text",
             "n": "points",
+            "nonfinite": "points recorded as null, of all curves asked about",
             "targets": "number of targets",
             "joint": "probability that all targets are met (absent without targets)",
             "least": "least probability of a target (absent without targets)",

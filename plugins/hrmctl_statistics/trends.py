@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from hrmctl import Evidence, MeasureError, Undecidable
 from hrmctl_statistics.params import ClusteredSlopeParams, PlateauParams, ProgressParams, SlopeParams
-from hrmctl_statistics.read import Values, curve, finite
+from hrmctl_statistics.read import Values, curve, ended, finite
 
 FEWEST_EFFECTIVE = 6.0
 """Below so many independent points neither the noise nor its correlation is known."""
@@ -61,7 +61,8 @@ def trend(steps: Sequence[int], values: Sequence[float]) -> Trend:
 def slope(evidence: Sequence[Evidence], params: SlopeParams) -> Values:
     """The slope of a curve per step with a t interval that allows for correlated noise.
 
-    Raises MeasureError on a curve without finite points enough, Undecidable where the noise hides its own size.
+    Raises MeasureError on a curve without finite points enough or whose last point was not finite, Undecidable where
+    the noise hides its own size.
     """
     steps, values, nonfinite = _points(evidence[0], params.metric, params.skip)
     found = trend(steps, values)
@@ -78,9 +79,12 @@ def slope(evidence: Sequence[Evidence], params: SlopeParams) -> Values:
     )
 
 
-def _points(evidence: Evidence, metric: str, skip: float) -> tuple[list[int], list[float], int]:
-    """Steps and values of the finite points after the first share `skip` of them, and how many are not finite."""
-    steps, values = curve(evidence, metric)
+def _points(evidence: Evidence, metric: str, skip: float, window: int = 1) -> tuple[list[int], list[float], int]:
+    """Steps and values of the finite points after the first share `skip` of them, and how many are not finite.
+
+    Raises MeasureError below three finite points, or where one of the last `window` was not finite.
+    """
+    steps, values = ended(evidence, metric, window)
     first = math.ceil(skip * len(steps) - ROUNDING)
     pairs = [(s, v) for s, v in zip(steps[first:], values[first:], strict=True) if v is not None]
     if len(pairs) < 3:
@@ -98,12 +102,12 @@ def _interval(value: float, se: float, df: float, level: float) -> dict[str, flo
 def clustered_slope(evidence: Sequence[Sequence[Evidence]], params: ClusteredSlopeParams) -> Values:
     """The mean slope of a curve over several seeds, with a t interval over the seeds' own slopes.
 
-    Seeds are independent whatever the noise within a curve is like. Raises MeasureError on one seed or a curve that
-    is too short, Undecidable where all seeds have one slope.
+    Seeds are independent whatever the noise within a curve is like. Raises MeasureError on one seed, a curve that
+    is too short or not finite within its last window, Undecidable where all seeds have one slope.
     """
     from hrmctl_statistics.estimators import slope as of
 
-    curves = [_points(item, params.metric, params.skip) for item in evidence[0]]
+    curves = [_points(item, params.metric, params.skip, params.window) for item in evidence[0]]
     if len(curves) < 2:
         raise MeasureError(f"{len(curves)} seed; how much seeds differ needs at least 2")
     short = min(len(steps) for steps, _, _ in curves)
@@ -132,30 +136,26 @@ def clustered_slope(evidence: Sequence[Sequence[Evidence]], params: ClusteredSlo
 # --- progress and plateaus, by epoch or step ---------------------------------------------------------------
 
 
-def placed(evidence: Evidence, metric: str, unit: str) -> tuple[list[float], list[float]]:
-    """Places (steps, or the epochs that the curve `epoch` says) and values of a curve's finite points.
+def placed(evidence: Evidence, metric: str, unit: str) -> tuple[list[float], tuple[float | None, ...]]:
+    """Places (steps, or the epochs that the curve `epoch` says) and values of a curve; None where one was not finite.
 
-    Raises MeasureError where the evidence has no epochs for some point of the curve.
+    Raises MeasureError where the evidence has no epochs for some point of the curve, or its last one was not finite.
     """
-    steps, values = curve(evidence, metric)
-    pairs = [(float(s), v) for s, v in zip(steps, values, strict=True) if v is not None]
-    if unit == "epochs":
-        epoch_steps, epochs = curve(evidence, "epoch")
-        known = dict(zip(epoch_steps, epochs, strict=True))
-        lost = [s for s, _ in pairs if known.get(int(s)) is None]
-        if lost:
-            raise MeasureError(f"{evidence.name}: no epoch is recorded for step {lost[0]:g} of {metric}")
-        pairs = [(float(known[int(s)] or 0), v) for s, v in pairs]
-    if not pairs:
-        raise MeasureError(f"{evidence.name}: {metric} has no finite point")
-    return [p for p, _ in pairs], [v for _, v in pairs]
+    steps, values = ended(evidence, metric)
+    if unit == "steps":
+        return [float(s) for s in steps], values
+    known = dict(zip(*curve(evidence, "epoch"), strict=True))
+    epochs = [known.get(s) for s in steps]
+    if None in epochs:
+        raise MeasureError(f"{evidence.name}: no epoch is recorded for step {steps[epochs.index(None)]} of {metric}")
+    return [float(epoch or 0) for epoch in epochs], values
 
 
 def progress_to_target(evidence: Sequence[Evidence], params: ProgressParams) -> Values:
     """What share of the way from its first values to a target a curve has gone, at a place.
 
     1 is the target reached, above 1 beyond it, below 0 the wrong way. Raises MeasureError on a curve that ends before
-    the place, has too few points there, or starts at its target.
+    the place, has too few points there, was not finite within either window or at its end, or starts at its target.
     """
     places, values = placed(evidence[0], params.metric, params.unit)
     if params.at is not None and places[-1] < params.at - ROUNDING:
@@ -166,12 +166,16 @@ def progress_to_target(evidence: Sequence[Evidence], params: ProgressParams) -> 
         raise MeasureError(
             f"{params.metric} has {len(seen)} points up to {end:g}; two windows of {params.window} need more"
         )
-    first = math.fsum(seen[: params.window]) / params.window
-    now = math.fsum(seen[-params.window :]) / params.window
+    head, tail = ([v for v in side if v is not None] for side in (seen[: params.window], seen[-params.window :]))
+    if min(len(head), len(tail)) < params.window:
+        raise MeasureError(f"{params.metric} was not finite within the first or last {params.window} points to {end:g}")
+    first, now = (math.fsum(side) / params.window for side in (head, tail))
     if first == params.target:
         raise MeasureError(f"{params.metric} starts at its target {params.target:g}; there is no way to go")
     share = (first - now) / (first - params.target)
-    return finite({"value": share, "first": first, "now": now, "target": params.target, "at": end, "n": len(seen)})
+    n, nonfinite = len(seen) - seen.count(None), values.count(None)
+    shown = {"value": share, "first": first, "now": now, "target": params.target, "at": end}
+    return finite({**shown, "n": n, "nonfinite": nonfinite})
 
 
 def plateau(evidence: Sequence[Evidence], params: PlateauParams) -> Values:
@@ -179,10 +183,11 @@ def plateau(evidence: Sequence[Evidence], params: PlateauParams) -> Values:
 
     The mean of the last fifth of each window is compared with that of the fifth one window earlier, at the end of
     each fifth, once the place `after` is reached; as the watcher of the training does. Raises MeasureError where no
-    window lies after it, or a loss is not above zero.
+    window lies after it, a loss is not above zero, or the last one was not finite.
     """
     places, values = placed(evidence[0], params.metric, params.unit)
-    falls = _falls(_fifths(places, values, params), params)
+    points = [(p, v) for p, v in zip(places, values, strict=True) if v is not None]
+    falls = _falls(_fifths(points, params), params)
     if not falls:
         said = f"{params.metric} ends at {places[-1]:g} {params.unit}: no window of {params.window:g} ends after"
         raise MeasureError(f"{said} {params.after:g}")
@@ -196,18 +201,19 @@ def plateau(evidence: Sequence[Evidence], params: PlateauParams) -> Values:
             "at": least[0],
             "longest": _longest(falls, params),
             "n": len(falls),
+            "nonfinite": values.count(None),
         }
     )
 
 
-def _fifths(places: Sequence[float], values: Sequence[float], params: PlateauParams) -> dict[int, float]:
+def _fifths(points: Sequence[tuple[float, float]], params: PlateauParams) -> dict[int, float]:
     """The mean of each fifth of a window by its number from 0; a fifth without points has none."""
     sums: dict[int, list[float]] = {}
-    for place, value in zip(places, values, strict=True):
+    for place, value in points:
         # A point at the very end of a fifth belongs to it, as epoch 5.0 ends the fifth epoch.
         number = max(0, math.ceil(place * PARTS / params.window - ROUNDING) - 1)
         sums.setdefault(number, []).append(value)
-    last = math.floor(places[-1] * PARTS / params.window + ROUNDING)
+    last = math.floor(points[-1][0] * PARTS / params.window + ROUNDING)
     return {number: math.fsum(found) / len(found) for number, found in sums.items() if number < last}
 
 

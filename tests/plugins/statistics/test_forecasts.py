@@ -73,7 +73,7 @@ def test_what_is_better_follows_the_metric_or_is_said():
     ("evidence", "params", "message"),
     [
         (training(loss=falling()[:7]), ForecastParams(to=600, unit="steps"), "7 points; a forecast needs 8"),
-        (training(loss=[*falling()[:7], None]), ForecastParams(to=600, unit="steps"), "7 points"),
+        (training(loss=[*falling()[:6], None, 0.9]), ForecastParams(to=600, unit="steps"), "7 points"),
         (training(loss=falling()), ForecastParams(to=400, unit="steps"), "measured up to step 400"),
         (training(loss=falling()), ForecastParams(to=12), "no curve 'epoch'"),
         (training(val_loss=falling()), ForecastParams(to=12), "no curve 'loss'"),
@@ -87,3 +87,21 @@ def test_what_cannot_be_forecast_is_refused(evidence, params, message):
 def test_a_curve_that_gets_worse_is_undecidable():
     with pytest.raises(Undecidable, match="getting worse"):
         forecast_at([training(loss=[*falling()[:20], *[1 + 0.1 * i for i in range(20)]])], ForecastParams(600, "steps"))
+
+
+@pytest.mark.parametrize("broken", ["loss", "val_loss"])
+def test_a_curve_that_ends_in_nulls_has_no_forecast(broken):
+    curves: dict[str, list[float | None]] = {"loss": [*falling(1)[:36]], "val_loss": [*falling(2)[:36]]}
+    curves[broken] += [None] * 4
+    asked = ForecastParams(to=600, unit="steps", targets=(CurveTarget("val_loss", 0.5),))
+    with pytest.raises(MeasureError, match=f"{broken} was not finite at step 400"):
+        forecast_at([training(**curves)], asked)
+
+
+def test_nulls_of_every_curve_asked_about_are_counted():
+    loss, val_loss, other = (list[float | None](falling(seed)) for seed in (1, 2, 3))
+    loss[20] = val_loss[10] = val_loss[11] = other[5] = None
+    evidence = training(loss=loss, val_loss=val_loss, other_loss=other)
+    asked = ForecastParams(to=600, unit="steps", targets=(CurveTarget("val_loss", 0.5), CurveTarget("loss", 0.5)))
+    assert forecast_at([evidence], asked)["nonfinite"] == 3
+    assert forecast_at([training(loss=falling())], ForecastParams(to=600, unit="steps"))["nonfinite"] == 0

@@ -131,7 +131,7 @@ def test_progress_is_the_share_of_the_way():
     loss = epochs([4.0, 3.5, 3.0, 2.5, 2.0, 1.5, 1.0, 0.5])
     assert progress_to_target([loss], ProgressParams(target=1.0))["value"] == pytest.approx(3.5 / 3)
     halfway = progress_to_target([loss], ProgressParams(target=1.0, at=1.0))
-    assert halfway == {"value": 0.5, "first": 4.0, "now": 2.5, "target": 1.0, "at": 1.0, "n": 4}
+    assert halfway == {"value": 0.5, "first": 4.0, "now": 2.5, "target": 1.0, "at": 1.0, "n": 4, "nonfinite": 0}
     smooth = progress_to_target([loss], ProgressParams(target=1.0, at=4, unit="steps", window=2))
     assert smooth["value"] == pytest.approx((3.75 - 2.75) / (3.75 - 1.0))
     rising = epochs([1.0, 2.0, 3.0, 5.0])
@@ -232,3 +232,50 @@ def test_trend_of_few_points_is_exact():
     found = trend(steps, values)
     assert found.slope == pytest.approx(np.polyfit(steps, values, 1)[0])
     assert found.df == found.effective - 2
+
+
+# --- a training that stopped being finite ------------------------------------------------------------------
+
+MEASURES = [
+    (slope, SlopeParams(), False),
+    (clustered_slope, ClusteredSlopeParams(window=2), True),
+    (progress_to_target, ProgressParams(target=0.3, at=4, window=2), False),
+    (plateau, PlateauParams(after=5), False),
+]
+
+
+def falling(n: int = 80) -> list[float | None]:
+    return [float(v) for v in 6 - np.arange(n) / 20 + np.random.default_rng(1).normal(0, 0.1, n)]
+
+
+@pytest.mark.parametrize(("measure", "params", "seeds"), MEASURES)
+def test_a_curve_that_ends_in_nulls_is_refused(measure, params, seeds):
+    dead, other = epochs([*falling(), None, None, None, None]), epochs([v + 0.01 * v for v in falling()])
+    with pytest.raises(MeasureError, match=r"loss was not finite at step 8[34]"):
+        measure([[other, dead]] if seeds else [dead], params)
+
+
+@pytest.mark.parametrize(("measure", "params", "seeds"), MEASURES)
+def test_nulls_before_the_end_are_counted(measure, params, seeds):
+    values = falling()
+    values[40] = values[41] = None
+    holed, whole = epochs(values), epochs([v + 0.01 * v for v in falling()])
+    assert measure([[whole, holed]] if seeds else [holed], params)["nonfinite"] == 2
+    assert measure([[whole, epochs(falling())]] if seeds else [whole], params)["nonfinite"] == 0
+
+
+@pytest.mark.parametrize(
+    ("measure", "params", "at"),
+    [
+        (clustered_slope, ClusteredSlopeParams(window=5), 76),
+        (progress_to_target, ProgressParams(target=0.3, at=4, window=3), 14),
+        (progress_to_target, ProgressParams(target=0.3, at=4, window=3), 1),
+        (progress_to_target, ProgressParams(target=0.3, window=3), 78),
+    ],
+)
+def test_a_null_within_a_window_is_refused(measure, params, at):
+    values = falling()
+    values[at] = None
+    dead = epochs(values)
+    with pytest.raises(MeasureError, match=r"not finite (within|at step)"):
+        measure([[epochs(falling()), dead]] if measure is clustered_slope else [dead], params)
