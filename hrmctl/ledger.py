@@ -267,27 +267,34 @@ def _with_attempts(before: Sequence[Row], judgements: Sequence[Judgement]) -> li
 class Attempts:
     """How many different models were judged on each test set: on a data set digest, whatever the contract.
 
-    A model is one whatever was judged of it and however often; the models of all seeds, judged together, are one.
-    What is judged on no data set is counted by contract, and its other artifacts stand for the model. What was never
-    bound to anything (UNTESTED, BLOCKED) is no attempt.
+    A model is one whatever was judged of it and however often. The models of all seeds, judged together, are one
+    attempt, and each of them judged alone is still that one. What is judged on no data set is counted by contract, and
+    its other artifacts stand for the model. What was never bound to anything (UNTESTED, BLOCKED) is no attempt.
     """
 
     def __init__(self, rows: Sequence[Row] = ()):
-        self._models: dict[tuple[str, str], set[str]] = {}
+        self._attempts: dict[tuple[str, str], list[frozenset[str]]] = {}
         for row in rows:
             self.add(row["contract"], row["subjects"])
 
     def add(self, contract: str, subjects: Mapping[str, str]) -> None:
         """Note that a contract was judged on these digests by role."""
-        if model := _model(subjects):
-            self._models.setdefault(_test_set(contract, subjects), set()).add(model)
+        place = _test_set(contract, subjects)
+        self._attempts[place] = _joined(self._attempts.get(place, []), _models(subjects))
 
     def count(self, contract: str, subjects: Mapping[str, str]) -> int:
         """The models judged on the test set of these digests, their own included; 0 for what is bound to nothing."""
         if not subjects:
             return 0
-        known = self._models.get(_test_set(contract, subjects), set())
-        return len((known | {_model(subjects)}) - {""})
+        return len(_joined(self._attempts.get(_test_set(contract, subjects), []), _models(subjects)))
+
+
+def _joined(attempts: Sequence[frozenset[str]], models: frozenset[str]) -> list[frozenset[str]]:
+    """The attempts with one more, which is the same as those that it shares a model with."""
+    if not models:
+        return list(attempts)
+    same = [attempt for attempt in attempts if attempt & models]
+    return [attempt for attempt in attempts if not attempt & models] + [models.union(*same)]
 
 
 def _test_set(contract: str, subjects: Mapping[str, str]) -> tuple[str, str]:
@@ -295,9 +302,11 @@ def _test_set(contract: str, subjects: Mapping[str, str]) -> tuple[str, str]:
     return ("", dataset) if dataset else (contract, "")
 
 
-def _model(subjects: Mapping[str, str]) -> str:
+def _models(subjects: Mapping[str, str]) -> frozenset[str]:
+    """The models that were judged: several where they are those of all seeds, whose digests are joined by `+`."""
     others = [f"{role}:{digest}" for role, digest in sorted(subjects.items()) if role != "dataset"]
-    return subjects.get("model") or " ".join(others)
+    model = subjects.get("model", "")
+    return frozenset(model.split("+") if model else filter(None, [" ".join(others)]))
 
 
 @contextmanager

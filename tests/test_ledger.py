@@ -90,6 +90,17 @@ def test_nan_is_not_recorded(path: Path) -> None:
     assert said(path) == []
 
 
+def test_the_seeds_of_one_training_are_one_attempt_together_and_alone(path: Path) -> None:
+    def attempts(check: str, model: str) -> int:
+        return ledger.append(path, check, [replace(ONE, subjects={"model": model, "dataset": "d1"})])[0].attempts
+
+    assert attempts("c1", "a") == 1
+    assert attempts("c2", "b") == 2, "nothing says yet that they belong together"
+    assert attempts("c3", "a+b+c") == 1
+    assert attempts("c4", "c") == 1
+    assert attempts("c5", "x+y") == 2
+
+
 def test_attempts_count_different_models_on_one_test_set(path: Path) -> None:
     def attempts(check: str, model: str, data: str = "d1", contract: str = "HRM-P1") -> int:
         subjects = {"model": model, "dataset": data} if model else {}

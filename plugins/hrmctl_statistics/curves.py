@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -32,6 +33,7 @@ def series(evidence: Sequence[Evidence], params: SeriesParams) -> Values:
         "last": last,
         "min": min(finite_values),
         "max": max(finite_values),
+        "median": statistics.median(finite_values),
         "n": len(points),
         "slope": estimators.slope([s for s, _ in points], finite_values),
         "nonfinite": len(values) - len(points),

@@ -143,6 +143,7 @@ CURVES = (
             "last": "mean of the last window",
             "min": "least value",
             "max": "greatest value",
+            "median": "median value",
             "n": "finite points",
             "slope": "least-squares slope per step",
             "drop": "(first - last) / |first| (absent where first is 0)",
