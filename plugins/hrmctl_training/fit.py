@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import platform
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -125,7 +127,7 @@ def observations(training: Training, about: dict[str, Any]) -> list[Observation]
     measured = {
         "vocabulary": measured_value(model.get_input_embeddings().weight.shape[0], "tokens"),
         "parameters": measured_value(count_parameters(model), "parameters"),
-        f"steps_on_{training.device.type}": measured_value(done.step, "steps", done.step),
+        **{f"steps_on_{name}": measured_value(done.step, "steps", done.step) for name in _places(training.device)},
         "nonfinite": measured_value(done.nonfinite, "steps", done.step, {"on_nonfinite": params.on_nonfinite}),
         "updates": measured_value(done.step - done.nonfinite - done.overflows, "steps", done.step),
         "overflows": measured_value(done.overflows, "steps", done.step),
@@ -172,6 +174,12 @@ def _peak_memory(training: Training, setting: dict[str, Any]) -> dict[str, Any]:
     if done.peak_device_memory:
         return measured_value(done.peak_device_memory, "bytes", done.step, setting)
     return measured_value(memory.peak, "bytes", memory.samples, setting)
+
+
+def _places(device: torch.device) -> list[str]:
+    """The kind of device; an Apple CPU, for which there are claims, has a name of its own besides."""
+    apple = device.type == "cpu" and sys.platform == "darwin" and platform.machine() == "arm64"
+    return [device.type, *(["apple_cpu"] if apple else [])]
 
 
 def _flops(training: Training) -> tuple[int, dict[str, Any]]:

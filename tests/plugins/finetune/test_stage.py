@@ -6,11 +6,13 @@ import json
 import logging
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import hrmctl_models
 import pytest
 import torch
 from hrmctl_finetune.params import FinetuneParams
+from hrmctl_training import fit
 from hrmctl_training.causal import only_positions
 from hrmctl_training.examples import IGNORED, Example, collate
 from hrmctl_training.libraries import loaded_libraries
@@ -271,11 +273,19 @@ def test_a_model_keeps_its_own_settings(tmp_path: Path) -> None:
         train(tmp_path / "b", FinetuneParams(steps=1, batch=8, config={"H_cycles": 3}), model=model)
 
 
+def test_the_cpu_of_an_apple_chip_has_a_name_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit, "sys", SimpleNamespace(platform="darwin"))
+    monkeypatch.setattr(fit, "platform", SimpleNamespace(machine=lambda: "arm64"))
+    params = FinetuneParams(init="hrm-tiny", vocab_size=290, steps=2, batch=4, max_length=64)
+    found = observed(train(tmp_path, params)[0])
+    assert found["steps_on_cpu"].payload["value"] == found["steps_on_apple_cpu"].payload["value"] == 2
+
+
 def test_the_device_and_the_libraries_of_cuda_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     params = FinetuneParams(init="hrm-tiny", vocab_size=290, steps=2, batch=4, max_length=64)
     found = observed(train(tmp_path / "plain", params)[0])
     assert found["steps_on_cpu"].payload["value"] == 2
-    assert not {"steps_on_cuda", "steps_on_mps"} & found.keys()
+    assert not {"steps_on_cuda", "steps_on_mps", "steps_on_apple_cpu"} & found.keys()
     assert found["cuda_libraries"].payload["n"] > 10
     loaded = [
         "/usr/lib/libc.so.6",
