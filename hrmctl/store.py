@@ -134,8 +134,11 @@ class Store:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def lock(self, name: str, holder: str = "") -> Iterator[None]:
-        """Hold the named lock of this store; `holder` says for whom. Raises StoreError when another process has it."""
+    def lock(self, name: str, holder: str = "", shared: bool = False) -> Iterator[None]:
+        """Hold the named lock of this store, alone or with others who share it; `holder` says for whom it is alone.
+
+        Raises StoreError when another process has it.
+        """
         self.prepare()
         path = self.root / f".{name}.lock"
         try:
@@ -144,11 +147,12 @@ class Store:
             raise StoreError(f"cannot write {path}: {error.strerror or error}; choose another --store") from error
         with stream:
             # Whoever asks for the holder has the lock for a moment.
-            if not any(_locks(stream, pause) for pause in (0.05, 0.05, 0)):
+            if not any(_locks(stream, shared, pause) for pause in (0.05, 0.05, 0)):
                 raise StoreError(f"another hrmctl is using {self.root} ({name}); wait for it or use --store")
-            stream.truncate(0)
-            stream.write(holder)
-            stream.flush()
+            if not shared:
+                stream.truncate(0)
+                stream.write(holder)
+                stream.flush()
             yield
 
     def holder(self, name: str) -> str | None:
@@ -156,7 +160,7 @@ class Store:
         path = self.root / f".{name}.lock"
         try:
             with path.open() as stream:
-                return None if _locks(stream) else stream.read()
+                return None if _locks(stream, shared=True) else stream.read()
         except FileNotFoundError:
             return None
 
@@ -236,38 +240,34 @@ class Store:
 
     def get_evidence(self, digest: str) -> Evidence:
         """The evidence of this digest, verified. Raises StoreError."""
-        path = self.object_path(digest)
-        if not path.is_file():
-            raise StoreError(f"evidence {digest[:12]} is missing from {self.root}; run its stage again")
-        raw = path.read_bytes()
-        if hashlib.sha256(raw).hexdigest() != digest:
-            raise StoreError(f"evidence {digest[:12]} in {self.root} was altered; run its stage again")
-        data = loads(raw.decode(), str(path))
+        data = loads(self._evidence_bytes(digest).decode(), str(self.object_path(digest)))
         provenance = Provenance(**data["provenance"]) if data["provenance"] else None
         return Evidence(data["name"], data["type"], data["payload"], provenance, digest)
 
     def heading(self, digest: str) -> Evidence:
-        """The evidence of this digest without its payload and unverified: to find, never to judge. Raises StoreError.
+        """The evidence of this digest, verified, without its payload, which is not parsed. Raises StoreError.
 
         The canonical form has name, payload, provenance and type in this order, so that both ends of the file do.
         """
-        path = self.object_path(digest)
-        try:
-            with path.open("rb") as stream:
-                head = stream.read(_HEAD)
-                stream.seek(-min(_TAIL, path.stat().st_size), os.SEEK_END)
-                tail = stream.read()
-        except OSError:
-            raise StoreError(f"evidence {digest[:12]} is missing from {self.root}; run its stage again") from None
-        name, _, rest = head.partition(b',"payload":')
-        _, found, source = tail.rpartition(b',"provenance":{')
+        raw = self._evidence_bytes(digest)
+        name, _, rest = raw[:_HEAD].partition(b',"payload":')
+        _, found, source = raw[-_TAIL:].rpartition(b',"provenance":{')
         if not rest or not found:
             return replace(self.get_evidence(digest), payload=EMPTY)
         try:
             data = json.loads(name + b',"provenance":{' + source)
             return Evidence(data["name"], data["type"], EMPTY, Provenance(**data["provenance"]), digest)
         except (ValueError, LookupError, TypeError):
-            raise StoreError(f"evidence {digest[:12]} in {self.root} was altered; run its stage again") from None
+            raise StoreError(f"object {digest[:12]} in {self.root} is not evidence; run its stage again") from None
+
+    def _evidence_bytes(self, digest: str) -> bytes:
+        path = self.object_path(digest)
+        if not path.is_file():
+            raise StoreError(f"evidence {digest[:12]} is missing from {self.root}; run its stage again")
+        raw = path.read_bytes()
+        if hashlib.sha256(raw).hexdigest() != digest:
+            raise StoreError(f"evidence {digest[:12]} in {self.root} was altered; run its stage again")
+        return raw
 
     # --- cache ---------------------------------------------------------------------------------
 
@@ -287,12 +287,12 @@ class Store:
         write_atomic(self.root / "cache" / f"{key}.json", canonical(entry))
 
 
-def _locks(stream: IO[str], pause: float = 0) -> bool:
+def _locks(stream: IO[str], shared: bool, pause: float = 0) -> bool:
     """Whether the file could be locked; after a failure waits `pause` seconds."""
     import fcntl
 
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         return True
     except OSError:
         time.sleep(pause)

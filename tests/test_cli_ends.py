@@ -146,6 +146,16 @@ def test_a_lock_says_whose_it_is(lab: Path) -> None:
         assert store.holder("run") == "b"
 
 
+def test_two_who_ask_at_once_do_not_take_each_other_for_the_holder(lab: Path) -> None:
+    store = open_store(lab)
+    store.prepare()
+    with store.lock("run", "killed"):
+        pass
+    with (store.root / ".run.lock").open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        assert store.holder("run") is None
+
+
 def test_whoever_asks_for_the_holder_keeps_nobody_from_the_lock(lab: Path) -> None:
     store = open_store(lab)
     store.prepare()

@@ -166,6 +166,58 @@ def test_gc_keeps_what_the_ledger_needs(lab: Path) -> None:
     assert "is missing" in hrmctl("verify", "--replay", "--store", "store", cwd=lab, check=1).stderr
 
 
+def test_gc_keeps_what_a_run_was_judged_on_before_it_was_resumed(lab: Path) -> None:
+    write_contract(lab)
+    recipe = write_recipe(lab, CHAIN + "contracts: [loss.yaml]\n")
+    first = run_lab(recipe).run
+    before = lock_of(lab, first)["stages"]
+    changed = (lab / "hrmctl_plugins.py").read_text().replace("ctx.seed) / step", "ctx.seed) / step / 2")
+    (lab / "hrmctl_plugins.py").write_text(changed.replace("len(params.text), ", "len(params.text) + 1, "))
+    hrmctl("pipeline", recipe, "--resume", first, "--store", "store", cwd=lab)
+    assert not {d for s in before.values() for d in s["evidence"]} & {
+        d for s in lock_of(lab, first)["stages"].values() for d in s["evidence"]
+    }
+    runs(lab, "gc", "--keep", "1", "--yes")
+    assert {d for s in before.values() for d in s["evidence"]} <= objects(lab)
+    hrmctl("verify", "--replay", "--store", "store", cwd=lab)
+
+
+def test_nothing_is_removed_while_a_check_reads_it(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_contract(lab)
+    recipe = write_recipe(lab, CHAIN)
+    old = run_lab(recipe, ["vars.steps=1"]).run
+    run_lab(recipe, ["vars.steps=2"])
+    refused: list[str] = []
+
+    def append(*args: Any, real: Any = ledger.append, **options: Any) -> Any:
+        refused.append(hrmctl("runs", "gc", "--keep", "1", "--yes", "--store", "store", cwd=lab, check=None).stderr)
+        return real(*args, **options)
+
+    monkeypatch.setattr(ledger, "append", append)
+    command("check", "loss.yaml", "--run", old, "--store", "store", cwd=lab, check=0)
+    assert len(refused) == 1
+    assert "another hrmctl is using" in refused[0]
+    hrmctl("verify", "--replay", "--store", "store", cwd=lab)
+    with open_store(lab).lock("evidence", shared=True):
+        command("check", "loss.yaml", "--run", old, "--store", "store", cwd=lab, check=0)
+    with open_store(lab).lock("evidence"):
+        done = command("check", "loss.yaml", "--run", old, "--store", "store", cwd=lab, check=2)
+        assert "another hrmctl is using" in done.stderr
+
+
+def test_a_killed_run_goes_as_the_list_without_yes_says(lab: Path) -> None:
+    recipe = write_recipe(lab, CHAIN)
+    killed, *newer = [run_lab(recipe, [f"vars.steps={n}"]).run for n in (1, 2, 3)]
+    path = open_store(lab).run_folder(killed) / "recipe.lock.yaml"
+    path.write_text(path.read_text().replace("status: done\ncontracts", "status: running\ncontracts"))
+    assert lock_of(lab, killed)["status"] == "running"
+    shown = json.loads(runs(lab, "gc", "--keep", "2", "--json").stdout)
+    gone = json.loads(runs(lab, "gc", "--keep", "2", "--yes", "--json").stdout)
+    assert shown["kept"] == gone["kept"] == newer
+    assert {**shown, "removed": True} == gone
+    assert every_run(open_store(lab)) == newer
+
+
 def test_a_killed_run_resumes_after_gc(lab: Path) -> None:
     body = CHAIN.replace('steps}"}}', f'steps}}", pause: 0.05, trace: {lab}/trace}}}}')
     recipe = write_recipe(lab, body)
@@ -201,7 +253,7 @@ def test_the_newest_run_that_is_done_is_kept_beside_newer_failed_ones(lab: Path)
 
 def test_gc_waits_for_nobody_and_guesses_nothing(lab: Path) -> None:
     run = run_lab(write_recipe(lab, CHAIN)).run
-    with open_store(lab).lock("run"):
+    with open_store(lab).lock("evidence"), open_store(lab).lock("run"):
         assert "another hrmctl is using" in runs(lab, "gc", "--yes", check=2).stderr
         assert "0 runs" in runs(lab, "gc").stdout
     (open_store(lab).run_folder(run) / "recipe.lock.yaml").write_text("nonsense")

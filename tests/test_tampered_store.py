@@ -11,17 +11,19 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hrmctl import ledger
 from hrmctl.jsonio import canonical, loads
+from hrmctl.model import Evidence
 from hrmctl.plugins import Catalog, catalog
 from hrmctl.run.replay import replay
 from hrmctl.store import Store
 
-from .lab import CONTRACT, HEAD, command, open_store, run_lab, write_contract, write_lab, write_recipe
+from .lab import CONTRACT, HEAD, command, lock_of, open_store, run_lab, write_contract, write_lab, write_recipe
 
 RECIPE = """
 stages:
@@ -228,6 +230,53 @@ def test_a_run_that_was_resumed_is_judged_again_and_its_earlier_verdicts_still_r
     assert "it was resumed, or its lock altered" in found(lab / "store", catalog(lab))
     command("check", "loss.yaml", "--store", "store", cwd=lab, check=0)
     assert found(lab / "store", catalog(lab)) == "", "BLOCKED then and PASS now are both what they were"
+
+
+MATRIX = """
+stages:
+  data: {uses: lab.make}
+  a: {uses: lab.train, matrix: {steps: [1, 50]}, with: {data: "${data.data}"}}
+"""
+EVERY = CONTRACT.replace("LAB-LOSS", "LAB-EVERY").replace("right: 100", "right: 5").replace("101", "6")
+EVERY = EVERY.replace("value: 100", "value: 5").replace("require:", "select: {of: every}\nrequire:")
+
+
+def every_cell(tmp_path: Path) -> tuple[Path, Path]:
+    """A lab whose contract asks every cell of a matrix, one of which fails it; the object of that cell's evidence."""
+    lab = write_lab(tmp_path)
+    write_contract(lab, EVERY)
+    run = run_lab(write_recipe(lab, MATRIX)).run
+    stages = lock_of(lab, run)["stages"]
+    assert [round(open_store(lab).get_evidence(stages[f"a[steps={n}]"]["evidence"][0]).payload["value"], 2)
+            for n in (1, 50)] == [13.0, 0.26]  # fmt: skip
+    path = open_store(lab).object_path(stages["a[steps=1]"]["evidence"][0])
+    path.chmod(0o644)
+    return lab, path
+
+
+def test_a_cell_cannot_be_hidden_by_another_type_while_a_check_runs(tmp_path: Path) -> None:
+    lab, path = every_cell(tmp_path)
+    command("check", "loss.yaml", "--store", "store", cwd=lab, check=1)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"measurement/v1", b"text/v1"))
+    assert "was altered" in command("check", "loss.yaml", "--store", "store", cwd=lab, check=2).stderr
+    path.write_bytes(whole)
+    assert found(lab / "store", catalog(lab)) == ""
+    assert {row["verdict"] for row in ledger.rows(open_store(lab).ledger)} == {"FAIL"}
+
+
+def test_a_replay_binds_anew_over_all_that_the_run_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab, path = every_cell(tmp_path)
+
+    def unverified(store: Store, digest: str, real: Callable[[Store, str], Evidence] = Store.heading) -> Evidence:
+        heading = real(store, digest)
+        return replace(heading, type="text/v1") if digest.endswith(path.name) else heading
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "heading", unverified)
+        command("check", "loss.yaml", "--store", "store", cwd=lab, check=0)
+    said = found(lab / "store", catalog(lab))
+    assert "recorded PASS, replayed FAIL" in said
 
 
 def test_verify_covers_the_signature(lab: Path, tmp_path: Path) -> None:

@@ -196,11 +196,11 @@ def gc(
     """
     from contextlib import nullcontext
 
-    from hrmctl.run.collect import collect, find_garbage
+    from hrmctl.run.collect import collect, collecting, find_garbage
     from hrmctl.store import Store
 
     opened = Store(store)
-    with opened.lock("run") if yes and opened.root.exists() else nullcontext():
+    with collecting(opened) if yes and opened.root.exists() else nullcontext():
         garbage = find_garbage(opened, keep)
         size = _size(garbage.paths)
         if yes:

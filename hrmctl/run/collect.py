@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hrmctl import ledger
 from hrmctl.jsonio import loads
-from hrmctl.run.record import every_run, run_lock
+from hrmctl.run.kept import kept_lock, kept_path
+from hrmctl.run.record import every_run, parse_lock, run_lock
 from hrmctl.store import Store
 
 Lock = Mapping[str, Any]
@@ -43,6 +45,18 @@ class _Needed:
     runs: set[str] = field(default_factory=set)
     digests: set[str] = field(default_factory=set)
     keys: set[str] = field(default_factory=set)
+
+
+def reading(store: Store) -> AbstractContextManager[None]:
+    """Within it nothing is collected: until a verdict is in the ledger, nobody knows what it rests on."""
+    return store.lock("evidence", shared=True)
+
+
+@contextmanager
+def collecting(store: Store) -> Iterator[None]:
+    """Within it nothing runs and nothing is judged. Raises StoreError where something is."""
+    with store.lock("run", "gc"), store.lock("evidence"):
+        yield
 
 
 def find_garbage(store: Store, keep: int) -> Garbage:
@@ -75,7 +89,7 @@ def find_garbage(store: Store, keep: int) -> Garbage:
 
 
 def collect(store: Store, garbage: Garbage) -> None:
-    """Remove it. Only for who holds the lock of runs since the garbage was found."""
+    """Remove it. Only within `collecting`, and found there."""
     for path in garbage.paths:
         if path.is_dir():
             shutil.rmtree(path)
@@ -104,13 +118,15 @@ def _need_all(lock: Lock, needed: _Needed) -> None:
 
 
 def _need_for_ledger(store: Store, locks: Mapping[str, Lock], needed: _Needed) -> set[str]:
-    """Keep what a replay reads: the evidence of every row, and of its run, whose lock says what did not finish."""
+    """Keep what a replay reads: the evidence of every row, and all of its run, as it is and as it was when judged."""
     rows = ledger.rows(store.ledger)
     judged = {row["run"] for row in rows if row["run"]} & locks.keys()
     needed.runs |= judged
     needed.digests.update(digest for row in rows for digest in row["evidence"])
-    for run in judged:
-        needed.digests.update(digest for stage in locks[run]["stages"].values() for digest in stage["evidence"])
+    seen = {row["lock"] for row in rows if row.get("lock")}
+    before = [parse_lock(kept_lock(store, digest), kept_path(store, digest)) for digest in sorted(seen)]
+    for lock in [*(locks[run] for run in judged), *before]:
+        needed.digests.update(digest for stage in lock["stages"].values() for digest in stage["evidence"])
     return judged
 
 

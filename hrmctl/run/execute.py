@@ -250,6 +250,7 @@ class Run:
         state.status, state.error = status, error
         state.seconds = time.monotonic() - state.started if state.started else 0.0
         self._write_lock("running")
+        self.record.drop_evidence(stage.id, state.evidence)
         self._announce(StageFinished(self.id, stage.id, status, round(state.seconds, 3), error))
 
     def _drain(self, executor: Executor) -> None:

@@ -24,6 +24,7 @@ from hrmctl.model import CheckReport, Judgement, MeasureSpec, Question, Verdict
 from hrmctl.plugins import Catalog
 from hrmctl.run import kept
 from hrmctl.run.announce import announce
+from hrmctl.run.collect import reading
 from hrmctl.run.remedy import Remedies
 from hrmctl.run.witness import Witnesses
 from hrmctl.store import Store
@@ -90,7 +91,8 @@ def judge_runs(
     store.prepare()
     for item in claims.items:
         kept.keep_text(store, item.digest, item.text)
-    recorded = _record(store, catalog, Witnesses(store, runs), claims, profile, check_id)
+    with reading(store):
+        recorded = _record(store, catalog, Witnesses(store, runs), claims, profile, check_id)
     for judgement in recorded:
         # A listener gets a copy: what it does to it changes neither report nor exit code.
         announce(catalog, listeners, VerdictReached(judgement.run, deepcopy(judgement)))

@@ -38,13 +38,18 @@ def kept_text(store: Store, digest: str) -> str:
 def keep_lock(store: Store, raw: bytes) -> str:
     """Keep the lock of a run; its digest."""
     digest = _sha256(raw)
-    _keep(store.root / "locks" / f"{digest}.yaml", raw)
+    _keep(kept_path(store, digest), raw)
     return digest
 
 
 def kept_lock(store: Store, digest: str) -> bytes:
     """The lock with this digest. Raises StoreError when it is missing or altered."""
-    return _whole(store.root / "locks" / f"{digest}.yaml", digest, "lock")
+    return _whole(kept_path(store, digest), digest, "lock")
+
+
+def kept_path(store: Store, digest: str) -> Path:
+    """Where the lock with this digest is kept."""
+    return store.root / "locks" / f"{digest}.yaml"
 
 
 def _keep(path: Path, raw: bytes) -> None:

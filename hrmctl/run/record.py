@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +87,13 @@ class Record:
         name = f"{file_name(stage)}.{file_name(evidence.name)}.{evidence.digest[:12]}.json"
         if not (self.folder / "evidence" / name).exists():
             write_atomic(self.folder / "evidence" / name, evidence_copy(evidence))
+
+    def drop_evidence(self, stage: str, but: Collection[str]) -> None:
+        """Remove the copies of a stage that an earlier attempt left, all but those with these digests."""
+        known = {digest[:12] for digest in but}
+        for path in (self.folder / "evidence").glob("*.json"):
+            if path.name.startswith(f"{file_name(stage)}.") and path.name.split(".")[-2] not in known:
+                path.unlink(missing_ok=True)
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         try:

@@ -19,7 +19,7 @@ from hrmctl.plugins import Catalog
 from hrmctl.run.judge import Measures, attempts_of, proof_of, report_of
 from hrmctl.run.kept import kept_lock, kept_text
 from hrmctl.run.record import evidence_copy
-from hrmctl.run.witness import Witness
+from hrmctl.run.witness import Shelf, Witness
 from hrmctl.store import Store
 
 Row = Mapping[str, Any]
@@ -108,7 +108,8 @@ def _altered(store: Store, run: str, row: Row) -> Iterator[Problem]:
         if kept is not None and kept != Witness(store, run).text:
             text = f"run {run} is not what row {row['seq']} was judged on: it was resumed, or its lock altered"
             yield Problem(text, remedy="check it again")
-        evidence = {digest: store.get_evidence(digest) for digest in Witness(store, run, kept).digests()}
+        digests = {*Witness(store, run, kept).digests(), *Witness(store, run).digests()}
+        evidence = {digest: store.get_evidence(digest) for digest in digests}
     except StoreError as error:
         yield Problem(f"run {run}: {error}")
         return
@@ -124,6 +125,7 @@ class _Replayer:
     def __init__(self, store: Store, measures: Measures):
         self._store = store
         self._measures = measures
+        self._shelf = Shelf(store)
         self._item = cache(self._read_item)
         self._proof = cache(lambda digest: proof_of(self._item(digest), measures))
         self._witness = cache(lambda run, lock: Witness(store, run, kept_lock(store, lock) if lock else None))
@@ -136,13 +138,14 @@ class _Replayer:
             return replace(check_gate(item, check, recorded.run), attempts=count)
         if recorded.subject not in item.subjects:
             raise StoreError(f"the contract has no subject {recorded.subject}")
-        facts, digests, kind = Facts(has=has, attempts=attempts), list(recorded.evidence), recorded.kind
+        facts, digests, kind = Facts(has=has, attempts=attempts), recorded.evidence, recorded.kind
         if recorded.run:
             witness = self._witness(recorded.run, lock)
-            facts, digests = witness.facts(facts), digests or list(witness.digests())
+            # Of all that the run measured: what a verdict left out must have had nothing to say.
+            facts, digests = witness.facts(facts), tuple(witness.digests())
             kind = "hypothesis" if item.id in witness.questions else "acceptance"
         fresh = check_subject(
-            item, item.subjects[recorded.subject], [self._store.get_evidence(d) for d in digests], self._measures,
+            item, item.subjects[recorded.subject], self._shelf.of(item, digests), self._measures,
             proof=self._proof(recorded.contract_digest), run=recorded.run, profile=recorded.profile, facts=facts,
             kind=kind,
         )  # fmt: skip

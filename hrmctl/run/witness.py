@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from hrmctl.contract import Contract
@@ -82,6 +82,20 @@ def partial(lock: Mapping[str, Any]) -> dict[str, str]:
     return result
 
 
+class Shelf:
+    """The evidence of a store, each piece verified and read when it is first asked, and once."""
+
+    def __init__(self, store: Store):
+        self.heading = cache(store.heading)
+        self._read = cache(store.get_evidence)
+
+    def of(self, contract: Contract, digests: Iterable[str]) -> list[Evidence]:
+        """Those pieces that the contract could be about. Raises StoreError where one is missing or altered."""
+        asked = {(query.type, query.name) for query in contract.evidence.values()}
+        found = [self.heading(digest) for digest in digests]
+        return [self._read(e.digest) for e in found if {(e.type, e.name), (e.type, "")} & asked]
+
+
 class Witnesses:
     """The runs that a check may judge on, newest first; `alone` is the only one where it was named.
 
@@ -89,12 +103,10 @@ class Witnesses:
     """
 
     def __init__(self, store: Store, runs: Sequence[str] | None = None):
-        self._store = store
+        self._shelf = Shelf(store)
         self.alone = runs[0] if runs is not None and len(set(runs)) == 1 else ""
         names = store.run_ids() if runs is None else sorted(set(runs), reverse=True)
         self._all = [Witness(store, name) for name in names]
-        self._headings: dict[str, Evidence] = {}
-        self._evidence: dict[str, Evidence] = {}
 
     def of(self, contract: Contract, subject: Subject) -> Witness | None:
         """The run that the obligation is judged on, or None where no run says anything of it.
@@ -117,25 +129,12 @@ class Witnesses:
         return partly[0] if partly else None
 
     def _seen(self, witness: Witness, stages: Collection[str]) -> list[Evidence]:
-        return [self.heading(digest) for digest in witness.digests(stages)]
+        return [self._shelf.heading(digest) for digest in witness.digests(stages)]
 
     def text(self, run: str) -> bytes:
         """The lock of a run as it was read."""
         return next(witness.text for witness in self._all if witness.run == run)
 
-    def heading(self, digest: str) -> Evidence:
-        """The evidence without its payload."""
-        if digest not in self._headings:
-            self._headings[digest] = self._store.heading(digest)
-        return self._headings[digest]
-
     def evidence(self, contract: Contract, witness: Witness) -> list[Evidence]:
         """The evidence of a run that the contract could be about, verified."""
-        asked = {(query.type, query.name) for query in contract.evidence.values()}
-        found = [self.heading(digest) for digest in witness.digests()]
-        return [self._read(e.digest) for e in found if {(e.type, e.name), (e.type, "")} & asked]
-
-    def _read(self, digest: str) -> Evidence:
-        if digest not in self._evidence:
-            self._evidence[digest] = self._store.get_evidence(digest)
-        return self._evidence[digest]
+        return self._shelf.of(contract, witness.digests())
