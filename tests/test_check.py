@@ -131,11 +131,13 @@ def test_what_is_untested_says_what_would_measure_it(lab: Path) -> None:
     write_contract(lab, MISSING, "missing.yaml")
     (lab / "recipes").mkdir()
     found = check(lab, "loss.yaml", "missing.yaml", code=3)
-    assert found["LAB-LOSS/one"]["remedy"] == "run the stage lab.train on lab-model"
+    assert found["LAB-LOSS/one"]["remedy"] == "no recipe here names it: run the stage lab.train on lab-model"
     assert found["LAB-MISSING/one"]["reason"] == "no evidence e: no plugin provides the stage merge"
     remedy = "install a plugin whose hrmctl_stages gives the stage merge, and run it on lab-model"
     assert found["LAB-MISSING/one"]["remedy"] == remedy
-    recipe(lab / "recipes", "measures", CHAIN + "contracts: [../loss.yaml]\n")
+    for name, word in {"measures": "lab-model", "of-the-proxy": "lab-mod"}.items():
+        body = CHAIN.replace('data}"', f'data}}", trace: {word}') + "contracts: [../loss.yaml]\n"
+        recipe(lab / "recipes", name, body)
     recipe(lab / "recipes", "lists", DATA_ONLY + "contracts: [../loss.yaml]\n")
     (lab / "recipes" / "broken.yaml").write_text("kind: recipe\n")
     found = check(lab, "loss.yaml", code=3)

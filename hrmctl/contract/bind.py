@@ -28,7 +28,7 @@ class Facts:
     stopped: Mapping[str, str] = field(default_factory=dict)
     partial: Mapping[str, str] = field(default_factory=dict)
     stages: Collection[str] | None = None
-    remedy: Callable[[Contract, str], str] = lambda contract, stage: ""
+    remedy: Callable[[Contract, Subject, str], str] = lambda contract, subject, stage: ""
     attempts: Callable[[str, Mapping[str, str]], int] = lambda contract, subjects: 1
 
 
@@ -256,7 +256,9 @@ def _untested(contract: Contract, subject: Subject, missing: Sequence[str], fact
     query = contract.evidence[missing[0]]
     what = f"{query.name} ({query.type})" if query.name else query.type
     reason = f"no evidence {missing[0]}: no {what} of a stage {query.stage} about {things}"
-    return reason, facts.remedy(contract, query.stage) or f"run the stage {query.stage} on {things}"
+    return reason, facts.remedy(contract, subject, query.stage) or (
+        f"no recipe here names it: run the stage {query.stage} on {things}"
+    )
 
 
 def _joined(found: Mapping[str, Sequence[Candidate]]) -> list[Candidate]:

@@ -1,14 +1,18 @@
-"""The command that would measure what was not measured: a recipe that lists the contract."""
+"""The command that would measure what was not measured: a recipe that lists the contract and names what it is about."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from hrmctl.contract import Contract
+from hrmctl.contract.spec import Subject
 from hrmctl.errors import HrmctlError
 from hrmctl.recipe import Recipe, load_recipe
+from hrmctl.recipe.parse import StageEntry
+from hrmctl.yamlio import Node
 
 RECIPES = Path("recipes")
 _MOST = 3
@@ -20,11 +24,15 @@ class Remedies:
     def __init__(self, folder: Path = RECIPES):
         self._folder = folder
 
-    def of(self, contract: Contract, stage: str) -> str:
-        """The commands that run a `stage` and ask this contract, in the order of the recipes; empty where none does."""
+    def of(self, contract: Contract, subject: Subject, stage: str) -> str:
+        """The commands that run a `stage` on what `subject` is about and ask this contract, as the recipes are ordered.
+
+        Empty where none does: a recipe that builds the proxy is no remedy for the claim.
+        """
         file = Path(contract.file).resolve() if contract.file else None
         known = self._recipes.get(file, ()) if file else ()
-        found = [r.path for r in known if any(entry.uses == stage for entry in r.entry.stages.values())]
+        running = [r for r in known if any(entry.uses == stage for entry in r.entry.stages.values())]
+        found = [r.path for r in running if _names(r, subject.labels)]
         return " or ".join(f"hrmctl pipeline {path}" for path in found[:_MOST])
 
     @cached_property
@@ -42,3 +50,30 @@ def _load(folder: Path) -> Iterator[Recipe]:
             yield load_recipe(path)
         except HrmctlError:
             continue
+
+
+def _names(recipe: Recipe, labels: Mapping[str, str]) -> bool:
+    """Whether the recipe's text names the subject's model, and where it has none, each thing that it is about.
+
+    A stage makes its label of what it is given (the stage's own name, an `init`, a `source`, a file) and adds to it.
+    """
+    wanted = [labels["model"]] if "model" in labels else list(labels.values())
+    words = {word for entry in recipe.entry.stages.values() for word in _words(entry)}
+    named = re.compile(rf"(?:\./)?(?:{'|'.join(map(re.escape, words))})(?:[@/\[]|-\d+[-@]|$)")
+    return all(named.match(label) for label in wanted)
+
+
+def _words(entry: StageEntry) -> Iterator[str]:
+    yield entry.uses.rpartition(".")[2]
+    for text in _texts([entry.with_, *entry.matrix.values()]):
+        yield text
+        yield Path(text).name  # of a path it is all that the label has
+
+
+def _texts(value: object) -> Iterator[str]:
+    value = value.value if isinstance(value, Node) else value
+    if isinstance(value, str):
+        yield from [value] if value else []
+    elif isinstance(value, Mapping | Sequence):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)

@@ -58,11 +58,11 @@ class Scores:
 
 @dataclass
 class Screening:
-    """One pass: all scores, those of the kept documents, and digests of what was seen (16 bytes a document)."""
+    """One pass: all scores, how many documents were kept, and digests of what was seen (16 bytes a document)."""
 
     params: QualityParams
     every: Scores = field(default_factory=Scores)
-    kept: Scores = field(default_factory=Scores)
+    kept: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     seen: set[bytes] = field(default_factory=set)
 
@@ -70,7 +70,8 @@ class Screening:
 def run(params: QualityParams, inputs: StageInputs, ctx: Context) -> StageResult:
     """Score each document of `data`, report every score, and keep those of at least `keep_above` points.
 
-    Deterministic. The output `data` is left out where nothing is kept, and is the input itself without a limit.
+    Deterministic. The output `data` is left out where nothing is kept, and is the input itself without a limit. What is
+    kept is not measured here, where it holds by construction: score it again, without a limit.
     Raises StageError with the line of each bad row.
     """
     data: Artifact = inputs["data"]
@@ -90,14 +91,11 @@ def run(params: QualityParams, inputs: StageInputs, ctx: Context) -> StageResult
                 _screen(document, parts_of(document, params.kind), screening, clean, report)
             except BadDocument as error:
                 reader.reject(document.line, str(error))
-    evidence = _evidence(screening.every, screening.kinds, {"dataset": data})
-    if not screening.kept.n:
+    if not screening.kept:
         del outputs["data"]
     elif not params.keep_above:
         shutil.copyfile(data.path, outputs["data"].path)
-    else:
-        evidence += _evidence(screening.kept, screening.kinds, {"dataset": outputs["data"]})
-    return StageResult(outputs, evidence)
+    return StageResult(outputs, _evidence(screening.every, screening.kinds, {"dataset": data}))
 
 
 def _screen(document: Document, parts: Parts, screening: Screening, clean: BinaryIO, report: BinaryIO) -> None:
@@ -108,7 +106,7 @@ def _screen(document: Document, parts: Parts, screening: Screening, clean: Binar
     screening.kinds[parts.kind] += 1
     kept = found.value >= screening.params.keep_above
     if kept:
-        screening.kept.add(found)
+        screening.kept += 1
         clean.write(document.written)
     row = {"line": document.line, "id": document.name, "kind": parts.kind, "score": found.value, "kept": kept}
     report.write(canonical({**row, "lost": found.lost}).encode() + b"\n")

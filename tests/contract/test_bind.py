@@ -76,7 +76,7 @@ def test_a_proxy_never_stands_for_the_claim(checked: Any, speed: Observe) -> Non
     claim = checked(PAIR, evidence, facts=Facts(has=lambda need: need == "cuda"))["claim"]
     assert (claim.verdict, claim.because) == ("UNTESTED", "v")
     assert claim.reason == "no evidence v: no speed (measurement/v1) of a stage bench about hrm-27m and gpt2"
-    assert claim.remedy == "run the stage bench on hrm-27m and gpt2"
+    assert claim.remedy == "no recipe here names it: run the stage bench on hrm-27m and gpt2"
 
 
 def test_blocked_by_the_machine_or_by_a_stage(checked: Any, speed: Observe) -> None:
