@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class Finding:
     killed: int
     clauses: int
     clauses_ran: int
+    clauses_measurable: int
     uses: int
     uses_ran: int
     faults: Sequence[str]
@@ -36,18 +37,19 @@ def run(params: ContractsParams, inputs: StageInputs, ctx: Context) -> StageResu
     """Prove every contract and gate of the input `contracts` and count what was seen.
 
     A clause counts as run when the function of each measure that it reads was called in the proof and returned the
-    field that the clause names: nothing is inferred from names. Raises StageError where there is no contract, and
-    InputError for one that does not load.
+    field that the clause names: nothing is inferred from names. It counts as measurable when in addition a plugin
+    provides every stage that is to report the evidence of these measures. Raises StageError where there is no
+    contract, and InputError for one that does not load.
     """
     folder: Artifact = inputs["contracts"]
-    measures = catalog().measures
+    measures, stages = catalog().measures, catalog().stages
     items = load_contracts([folder.path], measures)
     if not any(isinstance(item, Contract) for item in items):
         raise StageError(f"{folder.label} holds no contract, only gates; give a folder with contracts")
     found: list[Finding] = []
     for item in items:
         found.append(
-            _of_gate(item, folder.path) if isinstance(item, Gate) else _of_contract(item, folder.path, measures)
+            _of_gate(item, folder.path) if isinstance(item, Gate) else _of_contract(item, folder.path, measures, stages)
         )
         ctx.progress(len(found), len(items), mutants=sum(f.mutants for f in found))
     output = Output(ctx.scratch / "contracts.jsonl", f"{folder.label}/proofs")
@@ -62,16 +64,20 @@ def _of_gate(gate: Gate, folder: Path) -> Finding:
     faults = _faults(proof.problems, folder)
     return Finding(
         gate.id, _within(gate.file, folder), "gate", len(proof.controls), behaved, proof.total, proof.killed,
-        0, 0, 0, 0, faults,
+        0, 0, 0, 0, 0, faults,
     )  # fmt: skip
 
 
-def _of_contract(contract: Contract, folder: Path, measures: Mapping[str, MeasureSpec]) -> Finding:
+def _of_contract(
+    contract: Contract, folder: Path, measures: Mapping[str, MeasureSpec], stages: Collection[str]
+) -> Finding:
     proof, gave = traced_proof(contract, measures)
     ran = [all(_given(path, gave) for path in clause.paths()) for clause in contract.require]
+    there = [all(_reported(path, contract, stages) for path in clause.paths()) for clause in contract.require]
+    measurable = sum(both == (True, True) for both in zip(ran, there, strict=True))
     return Finding(
         contract.id, _within(contract.file, folder), "contract", len(proof.controls),
-        sum(control.ok for control in proof.controls), proof.total, proof.killed, len(ran), sum(ran),
+        sum(control.ok for control in proof.controls), proof.total, proof.killed, len(ran), sum(ran), measurable,
         len(contract.measures), len(gave), _faults(proof.problems, folder),
     )  # fmt: skip
 
@@ -79,6 +85,12 @@ def _of_contract(contract: Contract, folder: Path, measures: Mapping[str, Measur
 def _given(path: str, gave: Mapping[str, set[str]]) -> bool:
     measure, _, field = path.partition(".")
     return field in gave.get(measure, ())
+
+
+def _reported(path: str, contract: Contract, stages: Collection[str]) -> bool:
+    """Whether a plugin provides each stage that the measure of `path` needs; the ledger's own evidence needs none."""
+    pieces = [contract.evidence[name] for name in contract.measures[path.partition(".")[0]].of]
+    return all(query.recorded or query.stage in stages for query in pieces)
 
 
 def _faults(problems: Sequence[Problem], folder: Path) -> list[str]:
@@ -100,6 +112,7 @@ def _counts(found: Sequence[Finding]) -> dict[str, tuple[int, int]]:
         "controls_behaved": (sum(f.behaved for f in found), sum(f.controls for f in found)),
         "mutants_killed": (sum(f.killed for f in found), sum(f.mutants for f in found)),
         "clauses_run": (sum(f.clauses_ran for f in contracts), sum(f.clauses for f in contracts)),
+        "clauses_measurable": (sum(f.clauses_measurable for f in contracts), sum(f.clauses for f in contracts)),
         "measures_run": (sum(f.uses_ran for f in contracts), sum(f.uses for f in contracts)),
     }
 

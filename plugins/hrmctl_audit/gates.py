@@ -34,6 +34,7 @@ _HEADER = re.compile(r"SPDX-License-Identifier:\s*(\S+)")
 _NAMES = {"Apache-2.0": ("Apache License", "Version 2.0, January 2004")}
 """What the first lines of a licence's text say, by SPDX identifier."""
 _SECONDS = 3600
+TESTS_SUMMARY = "tests.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,9 @@ def imports(tree: Tree) -> Found:
 def tests(tree: Tree) -> Found:
     """Tests that fail or cannot be collected, of those that `params.tests` selects; n are the tests that ran."""
     report = tree.work / "tests.xml"
-    done = tree.python("-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *tree.params.tests)
+    everything = ("-m", "") if tree.params.every else ()
+    options = ("-q", "-p", "no:cacheprovider", f"--junitxml={report}", *everything)
+    done = tree.python("-m", "pytest", *options, *tree.params.tests)
     if not report.is_file():
         _refuse(done)
         raise AssertionError
@@ -177,7 +180,18 @@ def tests(tree: Tree) -> Found:
     ran = [case for case in cases if case.find("skipped") is None]
     if done.returncode not in (0, 1) and not bad:
         _refuse(done)
+    (tree.work / TESTS_SUMMARY).write_text(done.stdout, encoding="utf-8")
     return [Finding("tests", _test_name(case), _test_text(case)) for case in bad], len(ran)
+
+
+def left_out(tree: Tree, ran: int) -> tuple[int, int]:
+    """How many tests were skipped or deselected by a marker while the gate `tests` ran `ran`; and how many in all.
+
+    What is deselected stands in no report of pytest but in its last line.
+    """
+    last = (tree.work / TESTS_SUMMARY).read_text(encoding="utf-8").strip().rpartition("\n")[2]
+    left = sum(int(n) for n in re.findall(r"\b(\d+) (?:skipped|deselected)\b", last))
+    return left, ran + left
 
 
 def _test_name(case: ElementTree.Element) -> str:

@@ -32,6 +32,7 @@ class ProjectParams:
     """What of the tests runs; the other gates always look at everything. Raises ValueError for an option of pytest."""
 
     tests: Annotated[tuple[str, ...], MinLen(1), doc(_TESTS)] = ("tests",)
+    every: Annotated[bool, doc("run also what the project's own pytest options deselect by a marker")] = False
 
     def __post_init__(self) -> None:
         odd = [name for name in self.tests if name.startswith("-") or not name.strip()]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hrmctl import Artifact, Context, Observation, Output, StageError, StageInputs, StageResult
 from hrmctl.jsonio import canonical, write_atomic
-from hrmctl_audit.gates import GATES, Finding, Tree
+from hrmctl_audit.gates import GATES, Finding, Tree, left_out
 from hrmctl_audit.params import ProjectParams
 
 _TOOLS = ("ruff", "mypy", "import-linter", "pytest")
@@ -22,8 +22,9 @@ def run(params: ProjectParams, inputs: StageInputs, ctx: Context) -> StageResult
     """Put the parts of the input `tree` together again and run every gate on them.
 
     Each gate reports the number of its findings of n things looked at; the outputs say each of them. The label of
-    the tests' output names the tests that ran, so that a few never stand for all. Raises StageError where a tool is
-    not installed, ends without having looked, or would look at another tree than the one given.
+    the tests' output names the tests that ran, so that a few never stand for all; `tests_not_run` counts those that
+    were skipped or deselected all the same. Raises StageError where a tool is not installed, ends without having
+    looked, or would look at another tree than the one given.
     """
     parts: tuple[Artifact, ...] = inputs["tree"]
     tree = Tree(_assembled(parts, ctx.scratch / "tree"), ctx.scratch / "work", params, ctx.check)
@@ -56,6 +57,9 @@ def run(params: ProjectParams, inputs: StageInputs, ctx: Context) -> StageResult
         )
         for name, n in counts.items()
     ]
+    left, all_tests = left_out(tree, counts["tests"])
+    payload = {"value": left, "unit": "tests", "n": all_tests, "context": context}
+    seen.append(Observation("tests_not_run", "measurement/v1", payload, {"tests": outputs["tests"]}))
     return StageResult(outputs, seen)
 
 

@@ -65,7 +65,7 @@ def test_contracts_and_gates_are_counted_each_by_what_it_has(tmp_path):
     folder = written(tmp_path, a=CONTRACT.format(id="A"), g=GATE)
     seen, rows = audited(folder, tmp_path)
     assert (seen["contracts"], seen["gates"], seen["proven"]) == ((1, 1), (1, 2), (2, 2))
-    assert (seen["clauses_run"], seen["measures_run"]) == ((2, 2), (1, 1))
+    assert (seen["clauses_run"], seen["measures_run"], seen["clauses_measurable"]) == ((2, 2), (1, 1), (2, 2))
     assert seen["controls_behaved"] == (5, 5)
     assert seen["mutants_killed"][0] == seen["mutants_killed"][1] > 10
     assert [(row["id"], row["file"], row["faults"]) for row in rows] == [("A", "a.yaml", []), ("G", "g.yaml", [])]
@@ -94,6 +94,19 @@ def test_a_field_that_never_came_back_counts_against_its_clause(tmp_path):
     seen, _ = audited(written(tmp_path, a=text), tmp_path)
     assert seen["clauses_run"] == (1, 2)
     assert seen["measures_run"] == (1, 1)
+
+
+def test_a_clause_about_a_stage_that_nobody_provides_ran_and_is_not_measurable(tmp_path):
+    two = CONTRACT.format(id="A").replace(
+        "evidence: {e:", "evidence: {f: {type: measurement/v1, stage: speculate, name: y}, e:"
+    )
+    two = two.replace("of: [e]}}", "of: [e]}, w: {fn: value, of: [f]}}").replace("v.n, op", "w.n, op")
+    two = two.replace("{e: {value: 3, n: 2}}", "{e: {value: 3}, f: {value: 1, n: 2}}")
+    two = two.replace("{e: {value: 2, n: 2}}", "{e: {value: 2}, f: {value: 1, n: 2}}")
+    two = two.replace("{e: {value: 3, n: 1}}", "{e: {value: 3}, f: {value: 1, n: 1}}")
+    seen, [row] = audited(written(tmp_path, a=two), tmp_path)
+    assert row["faults"] == []
+    assert (seen["clauses_run"], seen["clauses_measurable"]) == ((2, 2), (1, 2))
 
 
 def test_the_trace_tells_two_uses_of_one_measure_apart():

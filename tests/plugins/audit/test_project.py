@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hrmctl_audit import project
-from hrmctl_audit.gates import GATES, Tree
+from hrmctl_audit.gates import GATES, Tree, left_out
 from hrmctl_audit.params import ProjectParams, StartupParams
 from hrmctl_audit.project import run
 from hrmctl_audit.startup import run as startup
@@ -92,6 +93,33 @@ def test_a_clean_tree_has_no_findings_and_was_looked_at(gate, clean):
     assert n >= 1
 
 
+def test_what_is_skipped_and_what_is_deselected_did_not_run(tmp_path):
+    text = """\
+import pytest
+
+def test_runs(): pass
+@pytest.mark.skip
+def test_skipped(): pass
+@pytest.mark.slow
+def test_slow(): pass
+@pytest.mark.slow
+def test_slower(): pass
+"""
+    options = '[tool.pytest.ini_options]\naddopts = "-m \'not slow\'"\nmarkers = ["slow: slow"]\n'
+    small = tree(tmp_path, **{"tests/test_low.py": text, "pyproject.toml": PYPROJECT + options})
+    found, n = GATES["tests"](small)
+    assert (found, n) == ([], 1)
+    assert left_out(small, n) == (3, 4)
+    whole = replace(small, params=ProjectParams(every=True))
+    found, n = GATES["tests"](whole)
+    assert (found, n, left_out(whole, n)) == ([], 3, (1, 4))
+
+
+def test_where_everything_ran_nothing_is_left_out(clean):
+    _, n = GATES["tests"](clean)
+    assert left_out(clean, n) == (0, 1)
+
+
 @pytest.mark.parametrize("gate", GATES)
 def test_what_is_planted_is_found_at_its_place(gate, tmp_path):
     name, text = PLANTED[gate]
@@ -153,7 +181,8 @@ def test_the_stage_reports_every_gate_and_names_the_tests_that_ran(tmp_path, mon
     seen = {
         o.name: (o.payload["value"], o.payload["n"], {r: a.label for r, a in o.about.items()}) for o in result.evidence
     }
-    assert seen == {"tests": (0, 1, {"tests": "small@tests/test_low.py"}), "licences": (1, 6, {"project": "small"})}
+    tests = {"tests": "small@tests/test_low.py"}
+    assert seen == {"tests": (0, 1, tests), "licences": (1, 6, {"project": "small"}), "tests_not_run": (0, 1, tests)}
     rows = [json.loads(line) for line in result.artifacts["findings"].path.read_text().splitlines()]
     assert rows[0] == {"gate": "licences", "findings": 1}
     assert rows[1]["place"] == "hrmctl/low.py"
