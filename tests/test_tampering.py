@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from hrmctl.contract import load_contracts
+from hrmctl.contract.evaluate import pieces
 from hrmctl.contract.load import parse_text
 from hrmctl.errors import InputError
 from hrmctl.model import Judgement, Verdict
@@ -23,6 +25,31 @@ from hrmctl.yamlio import load
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(p for p in (ROOT / "contracts").rglob("*.yaml"))
 INVERSE = {"eq": "ne", "ne": "eq", "lt": "ge", "ge": "lt", "gt": "le", "le": "gt"}
+
+
+@pytest.fixture(autouse=True)
+def measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What evidence measures does not depend on the clauses: it is computed once for all changes of a contract."""
+    examples: dict[str, Any] = {}
+    taken: dict[Any, Any] = {}
+    parse, prove = import_module("hrmctl.contract.parse"), import_module("hrmctl.contract.prove")
+    expand, take = parse.expand, prove.take
+
+    def expanded(kind: str, data: Any) -> Any:
+        key = kind + json.dumps(data, sort_keys=True)
+        if key not in examples:
+            examples[key] = expand(kind, data)
+        return examples[key]
+
+    def took(contract: Any, evidence: Any, measures: Any) -> Any:
+        parts = {name: tuple(id(piece.payload) for piece in pieces(item)) for name, item in evidence.items()}
+        key = (repr(contract.measures), repr(sorted(parts.items())))
+        if key not in taken:
+            taken[key] = take(contract, evidence, measures)
+        return taken[key]
+
+    monkeypatch.setattr(parse, "expand", expanded)
+    monkeypatch.setattr(prove, "take", took)
 
 
 def proven(document: Any) -> bool:
