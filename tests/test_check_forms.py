@@ -8,8 +8,12 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from hrmctl_audit.bundle import read_bundle
+from hrmctl_audit.report import audit
+from hrmctl_reporters import evaluation
 
 from hrmctl.cli.show import EXPORTED
+from hrmctl.ledger import head_path
 
 from .lab import command, open_store, run_lab, write_contract, write_lab, write_recipe
 
@@ -112,9 +116,26 @@ def test_an_auditor_gets_the_report_and_every_piece_of_evidence(lab: Path, tmp_p
     assert all(hashlib.sha256(p.read_bytes()).hexdigest() == p.stem for p in files)
     check = json.loads((tmp_path / "audit/bundle/check.json").read_text())
     assert {d for j in check["judgements"] for d in j["evidence"]} <= {p.stem for p in files}
+    rows = [json.loads(line) for line in (tmp_path / "audit/bundle/ledger.jsonl").read_text().splitlines()]
+    assert [(r["check"], r["subject"], r["verdict"]) for r in rows] == [
+        (check["check"], j["subject"], j["verdict"]) for j in check["judgements"]
+    ]
+    head = (tmp_path / "audit/bundle/ledger.head.json").read_text()
+    assert head == head_path(open_store(lab).ledger).read_text()
+    assert json.loads(head)["hash"] == rows[-1]["hash"]
     done = command("report", "--store", "store", "--export", tmp_path / "again", cwd=lab, check=check["exit_code"])
     assert done.stdout.strip() == str(tmp_path / "again")
     assert (tmp_path / "again" / EXPORTED).read_text() == (tmp_path / "audit" / EXPORTED).read_text()
+
+
+def test_what_was_exported_is_clean_to_the_auditor(lab: Path, tmp_path: Path) -> None:
+    command("check", "loss.yaml", "--store", "store", "--export", tmp_path / "new", cwd=lab)
+    command("report", "--store", "store", "--export", tmp_path / "same", cwd=lab)
+    quoted = Path(evaluation.__file__).parent / "quoted.json"
+    for name in ("new", "same"):
+        found = audit((tmp_path / name / EXPORTED).read_text(), read_bundle(tmp_path / name / "bundle", quoted))
+        assert found.findings == []
+        assert found.counts["verdicts"] == 1
 
 
 def test_a_bundle_is_never_mixed_with_an_older_one(lab: Path, tmp_path: Path) -> None:

@@ -68,16 +68,18 @@ def write_outs(catalog: Any, store: Store, report: CheckReport, outs: dict[Path,
 
 
 def export(catalog: Any, store: Store, report: CheckReport, folder: Path) -> None:
-    """What an auditor needs: the evaluation report in `folder`, beside it `bundle/` with the check and its evidence.
+    """What an auditor needs: the report in `folder`, beside it `bundle/` with the check, its rows and its evidence.
 
     Each file of `bundle/evidence` is named by the sha256 of its bytes. Raises InputError where a bundle is already.
     """
-    from hrmctl.run.report import evidence_report
+    from hrmctl.run.report import evidence_report, ledger_texts
 
     bundle = folder / "bundle"
     if bundle.exists():
         raise InputError(f"{bundle} exists; remove it or export to another folder")
     write_outs(catalog, store, report, {bundle / "check.json": "json", folder / EXPORTED: "evaluation-report"})
+    for name, text in ledger_texts(store, report.check).items():
+        write_atomic(bundle / name, text)
     for evidence in evidence_report(store, report).evidence:
         path = bundle / "evidence" / f"{evidence.digest}.json"
         write_atomic(path, store.object_path(evidence.digest).read_bytes())

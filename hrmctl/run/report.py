@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hrmctl import ledger
 from hrmctl.events import EvidenceReport, RunReport, StageFinished
-from hrmctl.jsonio import write_atomic
+from hrmctl.jsonio import canonical, loads, write_atomic
 from hrmctl.model import CheckReport
 from hrmctl.plugins import Catalog
 from hrmctl.registry import resolve
@@ -43,6 +44,17 @@ def evidence_report(store: Store, check: CheckReport) -> EvidenceReport:
     locks = [read_lock(store.run_folder(run)) for run in runs]
     digests = [d for lock in locks for stage in lock["stages"].values() for d in stage["evidence"]]
     return EvidenceReport(check, [store.get_evidence(digest) for digest in dict.fromkeys(digests)])
+
+
+def ledger_texts(store: Store, check: str) -> dict[str, str]:
+    """By name of file, the ledger's rows from the first of `check` to the head, and the head; none if unrecorded."""
+    place = ledger.head_path(store.ledger)
+    # Read before the rows: what is recorded meanwhile lies beyond this head.
+    head = place.read_text(encoding="utf-8") if place.exists() else ""
+    rows = ledger.rows(store.ledger)[: loads(head)["seq"]] if head else []
+    first = next((i for i, row in enumerate(rows) if row["check"] == check), len(rows))
+    text = "".join(canonical(row) + "\n" for row in rows[first:])
+    return {"ledger.jsonl": text, "ledger.head.json": head} if text else {}
 
 
 def _seconds(folder: Path, stage: str) -> float:

@@ -129,6 +129,11 @@ def programs(evidence: Evidence) -> bool:
     return evidence.provenance is not None and evidence.provenance.uses == "eval"
 
 
+def of_model(evidence: Evidence) -> bool:
+    """Whether the evidence says which model it is about, so that a report must show it."""
+    return evidence.provenance is not None and "model" in evidence.provenance.subjects
+
+
 def _outcome(row: Row, bundle: Bundle) -> Expected:
     [evidence] = _exactly(cited(row, bundle), 1)
     found = outcomes(evidence)

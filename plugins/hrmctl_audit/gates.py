@@ -209,6 +209,7 @@ def documentation(tree: Tree) -> Found:
     page, schemas = tree.work / "reference.md", tree.work / "schema"
     schemas.mkdir(exist_ok=True)
     _refuse(tree.python("-m", "hrmctl.reference", str(page), str(schemas)), 0)
+    _refuse(tree.python("-m", "hrmctl_reporters.schema", str(schemas / "check.json")), 0)
     pairs = {page: "docs/reference.md"} | {p: f"docs/schema/{p.name}" for p in sorted(schemas.iterdir())}
     stale = [
         name

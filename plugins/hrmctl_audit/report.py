@@ -27,7 +27,11 @@ KINDS = {
     "quoted_unmarked": "figures of other systems without mark, source or entry in the committed file",
     "problem_rows": "rows of single problems",
     "problem_rows_missing": "problems of a cited evaluation whose row is missing or lacks a step",
-    "evidence_altered": "files of the bundle that are not what their name says, or no evidence",
+    "evidence_altered": "files of the bundle that are not what their name says, no evidence, or a broken ledger",
+    "verdicts": "rows that show a verdict",
+    "verdicts_missing": "obligations of the check without a row",
+    "verdicts_unrecorded": "obligations that the check and the ledger's rows do not say alike",
+    "evaluations_missing": "evaluations of the bundle without a row of figures",
 }
 _WORDS = re.compile(
     r"\b(tbd|tba|todo|fixme|xx+|lorem|ipsum|placeholder|n/a|coming soon|to be (determined|measured|done|filled))\b"
@@ -35,6 +39,10 @@ _WORDS = re.compile(
     re.IGNORECASE,
 )
 _EMPTY = {"", "?", "-", "--", "—", "–", "...", "…", "na", "nan", "none", "null", "unknown", "x", "pending"}
+_RECORDED = (
+    "verdict", "because", "reason", "remedy", "title", "contract_digest", "kind", "measured", "evidence", "subjects",
+    "labels", "run", "attempts",
+)  # fmt: skip
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d{1,3})?")
 
 
@@ -87,7 +95,7 @@ def audit(text: str, bundle: Bundle) -> Audit:
     """Everything that an auditor finds in the report `text`, given the evidence."""
     parts = list(read(text))
     findings = [
-        Finding("evidence_altered", 0, name, "its bytes are not what its name says, or are no evidence")
+        Finding("evidence_altered", 0, name, "its bytes are not what its name says, are no evidence, or no chain")
         for name in bundle.altered
     ]
     counts = dict.fromkeys(KINDS, 0)
@@ -99,9 +107,11 @@ def audit(text: str, bundle: Bundle) -> Audit:
         counts["figures"] += 0 if quoted else sum(bool(_NUMBER.fullmatch(said(cell))) for cell in part.cells)
         counts["comparisons"] += part.header == figures.COMPARISONS
         counts["quoted"] += quoted
+        counts["verdicts"] += part.header == figures.VERDICTS
         counts["problem_rows"] += part.header == figures.PROBLEMS
         findings += _of_row(part, bundle)
-    findings += _missing_rows([part for part in parts if isinstance(part, Row)], bundle)
+    rows = [part for part in parts if isinstance(part, Row) and len(part.cells) == len(part.header)]
+    findings += [*_missing_rows(rows, bundle), *_left_out(rows, bundle), *_unrecorded(bundle)]
     for finding in findings:
         counts[finding.kind] += 1
     return Audit(len(parts), counts, sorted(findings, key=lambda finding: finding.line))
@@ -206,7 +216,7 @@ def _missing_rows(rows: Sequence[Row], bundle: Bundle) -> Iterator[Finding]:
     shown: dict[str, set[str]] = {}
     wanted: dict[str, int] = {}
     for row in rows:
-        if row.header not in (figures.FIGURES, figures.PROBLEMS) or len(row.cells) != len(row.header):
+        if row.header not in (figures.FIGURES, figures.PROBLEMS):
             continue
         for evidence in filter(None, map(bundle.find, spans(row["evidence"]))):
             if row.header == figures.PROBLEMS:
@@ -217,3 +227,28 @@ def _missing_rows(rows: Sequence[Row], bundle: Bundle) -> Iterator[Finding]:
         for problem in figures.problems(bundle.evidence[digest]):
             if problem["id"] not in shown.get(digest, ()):
                 yield Finding("problem_rows_missing", line, problem["id"], f"no row of this problem of {digest[:12]}")
+
+
+def _left_out(rows: Sequence[Row], bundle: Bundle) -> Iterator[Finding]:
+    """Obligations of the check and evaluations of a model that no row of the report shows."""
+    shown = {said(row["obligation"]) for row in rows if row.header == figures.VERDICTS}
+    for name in bundle.judgements.keys() - shown:
+        yield Finding("verdicts_missing", 0, name, f"the check says {bundle.judgements[name]['verdict']}; no row does")
+    evaluated = {e.digest for e in bundle.evidence.values() if e.type == "samples/v1" and figures.of_model(e)}
+    cited = {digest for row in rows if row.header == figures.FIGURES for digest in spans(row["evidence"])}
+    for digest in evaluated - {found.digest for found in map(bundle.find, cited) if found}:
+        yield Finding("evaluations_missing", 0, digest, "no row shows a figure of these samples")
+
+
+def _unrecorded(bundle: Bundle) -> Iterator[Finding]:
+    for name in sorted(bundle.judgements.keys() | bundle.recorded.keys()):
+        judged, row = bundle.judgements.get(name), bundle.recorded.get(name)
+        if judged is None or row is None:
+            why = (
+                "no row of the ledger records it" if row is None else f"recorded as {row['verdict']}, not in the check"
+            )
+        else:
+            why = ", ".join(key for key in _RECORDED if judged.get(key) != row.get(key))
+            why = why and f"the ledger records another {why}"
+        if why:
+            yield Finding("verdicts_unrecorded", 0, name, why)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hrmctl import Evidence, Provenance
+from hrmctl_reporters.machine import json_report
+
+from hrmctl import CheckReport, Evidence, Judgement, Provenance, Verdict, ledger
+from hrmctl.run.report import ledger_texts
 from hrmctl.store import Store
 
 DATA = "d" * 64
@@ -33,6 +37,18 @@ def samples(*outcomes: tuple[str, ...], **settings: Any) -> dict[str, Any]:
 
 OURS = samples(("passed", "passed"), ("passed", "wrong_answer"), ("syntax", "compile"), ("passed", "runtime"))
 THEIRS = samples(("passed", "syntax"), ("wrong_answer",) * 2, ("syntax",) * 2, ("refused", "passed"))
+
+
+def record(store: Store, folder: Path, check: str, judgements: Sequence[Judgement]) -> CheckReport:
+    """Record the judgements as the second model's of their test sets, and write `check.json` and the rows."""
+    before = [replace(j, subjects={**j.subjects, "model": "0" * 64}) for j in judgements if j.subjects]
+    ledger.append(store.ledger, "before", before)
+    report = CheckReport(check, "", ledger.append(store.ledger, check, judgements), 3)
+    ledger.append(store.ledger, "after", before)
+    (folder / "check.json").write_text(json_report(report))
+    for name, text in ledger_texts(store, check).items():
+        (folder / name).write_text(text)
+    return report
 
 
 @dataclass
@@ -67,14 +83,11 @@ def export(root: Path) -> Exported:
         text = store.object_path(evidence.digest).read_text()
         (folder / "evidence" / f"{evidence.digest}.json").write_text(text)
     ours, theirs, speed = (evidence.digest[:12] for evidence in kept)
-    row = {"obligation": "QS/claim", "verdict": "FAIL", "title": "At least 90 % pass", "run": "r1", "attempts": 2}
-    row |= {
-        "because": "most",
-        "reason": "p.value is 0.5, not 0.9",
-        "remedy": "hrmctl eval",
-        "evidence": [kept[0].digest],
-    }
-    (folder / "check.json").write_text(json.dumps({"judgements": [row]}))
+    row = Judgement(
+        "QS", "c" * 64, "At least 90 % pass", "claim", "acceptance", Verdict.FAIL, "most", "p.value is 0.5, not 0.9",
+        "hrmctl eval", {"p": {"value": 0.5}}, [kept[0].digest], {"model": "a" * 64}, {"model": "hrm-tiny"}, run="r1",
+    )  # fmt: skip
+    record(store, folder, "20250103T000000-ff00ff00", [row, replace(row, subject="proxy", verdict=Verdict.PASS)])
     quoted = {
         "system": "GPT-4",
         "benchmark": "HumanEval",
@@ -118,6 +131,19 @@ REPORT = """\
 | version of python | `3.11.9` | `{ours}` |
 | setting temperature | `0.8` | `{ours}` |
 
+## `gpt2-tiny` on `microcode@test`
+
+| figure | value | unit | interval | n | evidence |
+|---|---|---|---|---|---|
+| pass@1 | 0.25 | share of problems | 0 to 0.5 | 4 | `{theirs}` |
+
+| problem | samples | syntax valid | compiles | passes tests | evidence |
+|---|---|---|---|---|---|
+| `p0` | 2 | 1 | 1 | 1 | `{theirs}` |
+| `p1` | 2 | 2 | 2 | 0 | `{theirs}` |
+| `p2` | 2 | 0 | 0 | 0 | `{theirs}` |
+| `p3` | 2 | 1 | 1 | 1 | `{theirs}` |
+
 ## Comparisons
 
 Both sides were measured on the same problems in run `20250102T030405-quickstart-ab12`.
@@ -129,6 +155,7 @@ Both sides were measured on the same problems in run `20250102T030405-quickstart
 | verdict | obligation | claim | run | attempts | why | remedy | evidence |
 |---|---|---|---|---|---|---|---|
 | FAIL | `QS/claim` | At least 90 % pass | `r1` | 2 | most: p.value is 0.5, not 0.9 | `hrmctl eval` | `{ours}` |
+| PASS | `QS/proxy` | At least 90 % pass | `r1` | 2 | most: p.value is 0.5, not 0.9 | `hrmctl eval` | `{ours}` |
 
 | status | system | benchmark | metric | figure | source |
 |---|---|---|---|---|---|

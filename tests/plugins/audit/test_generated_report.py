@@ -10,13 +10,12 @@ from hrmctl_audit import tables
 from hrmctl_audit.bundle import read_bundle
 from hrmctl_audit.report import Audit, audit
 from hrmctl_reporters import evaluation
-from hrmctl_reporters.machine import json_report
 from markdown_it import MarkdownIt
 
 from hrmctl import CheckReport, Evidence, EvidenceReport, Judgement, Verdict
 from hrmctl.store import Store
 
-from .bundles import OURS, THEIRS, made, samples
+from .bundles import OURS, THEIRS, made, record, samples
 
 QUOTED = Path(evaluation.__file__).parent / "quoted.json"
 MANY = samples(*[("passed", "wrong_answer", "timeout")] * 7, ("refused",) * 3, k=[1, 3], stop=["\n```"])
@@ -42,14 +41,14 @@ class Written:
         store = Store(folder / "store")
         kept = [store.put_evidence(evidence) for evidence in given]
         digests = tuple(evidence.digest for evidence in kept)
-        self.check = judged(digests)
-        self.text = evaluation.report(EvidenceReport(self.check, kept))
         self.bundle = folder / "bundle"
         (self.bundle / "evidence").mkdir(parents=True)
+        asked = judged(digests)
+        self.check = record(store, self.bundle, asked.check, asked.judgements)
+        self.text = evaluation.report(EvidenceReport(self.check, kept))
         for digest in digests:
             raw = store.object_path(digest).read_bytes()
             (self.bundle / "evidence" / f"{digest}.json").write_bytes(raw)
-        (self.bundle / "check.json").write_text(json_report(self.check))
 
     def audit(self, text: str = "") -> Audit:
         return audit(text or self.text, read_bundle(self.bundle, QUOTED))

@@ -45,6 +45,7 @@ import sys
 pathlib.Path(sys.argv[1]).write_text("page")
 pathlib.Path(sys.argv[2], "a.json").write_text("{}")
 """
+FORM = 'import pathlib\nimport sys\n\npathlib.Path(sys.argv[1]).write_text("{}")\n'
 LICENSE = "Apache License\nVersion 2.0, January 2004\n"
 FILES = {
     "pyproject.toml": PYPROJECT,
@@ -54,10 +55,13 @@ FILES = {
     "hrmctl/low.py": "LOW = 1\n",
     "hrmctl/high.py": "from hrmctl.low import LOW as LOW\n",
     "hrmctl/reference.py": REFERENCE,
+    "plugins/hrmctl_reporters/__init__.py": "",
+    "plugins/hrmctl_reporters/schema.py": FORM,
     "plugins/hrmctl_sandbox/run.py": 'exec("1")\n',
     "tests/test_low.py": "from hrmctl.low import LOW\n\n\ndef test_low():\n    assert LOW == 1\n",
     "docs/reference.md": "page",
     "docs/schema/a.json": "{}",
+    "docs/schema/check.json": "{}",
     "docs/security-allowed.yaml": ALLOWED,
 }
 PLANTED = {
@@ -137,8 +141,16 @@ def test_what_is_planted_is_found_at_its_place(gate, tmp_path):
         ("licences", {"REUSE.toml": "version = 1\n"}),
         ("licences", {"LICENSE": "All rights reserved.\n"}),
         ("docs", {"docs/reference.md": "pag"}),
+        ("docs", {"docs/schema/check.json": "{ }"}),
     ],
-    ids=["a test that cannot be collected", "an explanation of nothing", "no licence", "another text", "a stale page"],
+    ids=[
+        "a test that cannot be collected",
+        "an explanation of nothing",
+        "no licence",
+        "another text",
+        "a stale page",
+        "a stale form",
+    ],
 )
 def test_other_faults_of_a_gate(gate, changed, tmp_path):
     assert GATES[gate](tree(tmp_path, **changed))[0]
@@ -151,6 +163,7 @@ def test_other_faults_of_a_gate(gate, changed, tmp_path):
         ("types", {"pyproject.toml": PYPROJECT.replace('packages = ["hrmctl"]', 'packages = ["nothing_here"]')}),
         ("imports", {"pyproject.toml": PYPROJECT.partition("[tool.importlinter]")[0]}),
         ("docs", {"hrmctl/reference.py": "raise SystemExit(3)\n"}),
+        ("docs", {"plugins/hrmctl_reporters/schema.py": "raise SystemExit(3)\n"}),
         ("lint", {"pyproject.toml": PYPROJECT.replace('["F"]', '["NOPE"]')}),
     ],
 )
@@ -182,7 +195,7 @@ def test_the_stage_reports_every_gate_and_names_the_tests_that_ran(tmp_path, mon
         o.name: (o.payload["value"], o.payload["n"], {r: a.label for r, a in o.about.items()}) for o in result.evidence
     }
     tests = {"tests": "small@tests/test_low.py"}
-    assert seen == {"tests": (0, 1, tests), "licences": (1, 6, {"project": "small"}), "tests_not_run": (0, 1, tests)}
+    assert seen == {"tests": (0, 1, tests), "licences": (1, 8, {"project": "small"}), "tests_not_run": (0, 1, tests)}
     rows = [json.loads(line) for line in result.artifacts["findings"].path.read_text().splitlines()]
     assert rows[0] == {"gate": "licences", "findings": 1}
     assert rows[1]["place"] == "hrmctl/low.py"
