@@ -29,23 +29,23 @@ def report(check: CheckReport) -> str:
             "_type": STATEMENT,
             "subject": _subjects(check) or [_itself(check)],
             "predicateType": PREDICATE,
-            "predicate": {"result": _result(tests), "configuration": _contracts(check), **tests},
+            "predicate": {"result": _result(check, tests), "configuration": _contracts(check), **tests},
         }
     )
 
 
 def _sorted(check: CheckReport) -> dict[str, list[str]]:
-    """Names of obligations: what is not proven has failed, an answer that is no support is a warning."""
+    """Names of obligations: claims have passed or failed, and an answered question is told, which is no passed test."""
     found: dict[str, list[str]] = {"passedTests": [], "warnedTests": [], "failedTests": []}
     for judgement in check.judgements:
-        group = "passedTests" if judgement.verdict.value == "PASS" else "warnedTests"
+        group = "warnedTests" if judgement.kind == "hypothesis" else "passedTests"
         group = group if view.passed(judgement) else "failedTests"
         found[group].append(view.plain(judgement.obligation))
     return found
 
 
-def _result(tests: dict[str, list[str]]) -> str:
-    if tests["failedTests"] or not any(tests.values()):
+def _result(check: CheckReport, tests: dict[str, list[str]]) -> str:
+    if tests["failedTests"] or not view.claims(check.judgements):
         return "FAILED"
     return "WARNED" if tests["warnedTests"] else "PASSED"
 

@@ -1,4 +1,4 @@
-"""TAP version 14. What is not proven is `not ok`, with no directive ever: `# SKIP` and `# TODO` would show green."""
+"""TAP version 14. What is not proven is `not ok`, with no directive ever: to a harness `# SKIP` is `ok`."""
 
 from __future__ import annotations
 

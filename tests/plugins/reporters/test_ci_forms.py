@@ -189,12 +189,12 @@ def test_the_statement_never_passes_what_is_not_proven(check):
     tests = json.loads(attestation.report(check))["predicate"]
     for j in check.judgements:
         if j.kind == "hypothesis":
-            group = {"PASS": "passed", "FAIL": "warned", "INCONCLUSIVE": "warned"}.get(j.verdict, "failed")
+            group = "warned" if j.verdict in ("PASS", "FAIL", "INCONCLUSIVE") else "failed"
         else:
             group = "passed" if j.verdict == "PASS" else "failed"
         assert j.obligation in tests[f"{group}Tests"]
     if tests["result"] != "FAILED":
-        assert check.judgements
+        assert view.claims(check.judgements)
         assert all(j.verdict == "PASS" for j in view.claims(check.judgements))
 
 
@@ -203,8 +203,16 @@ def test_the_result(name, result):
     assert json.loads(attestation.report(CHECKS[name]))["predicate"]["result"] == result
 
 
-def test_a_refuted_hypothesis_is_a_warning():
-    asked = judgement("H/claim", "FAIL", "hypothesis")
+@pytest.mark.parametrize("verdict", ["PASS", "FAIL", "INCONCLUSIVE"])
+def test_an_answered_hypothesis_alone_has_passed_nothing(verdict):
+    asked = judgement("H/claim", verdict, "hypothesis")
+    found = json.loads(attestation.report(replace(GREEN, judgements=[asked])))["predicate"]
+    assert (found["result"], found["passedTests"], found["warnedTests"]) == ("FAILED", [], ["H/claim"])
+
+
+@pytest.mark.parametrize("verdict", ["PASS", "FAIL", "INCONCLUSIVE"])
+def test_an_answered_hypothesis_is_a_warning(verdict):
+    asked = judgement("H/claim", verdict, "hypothesis")
     found = json.loads(attestation.report(replace(GREEN, judgements=[*GREEN.judgements, asked])))
     assert (found["predicate"]["result"], found["predicate"]["warnedTests"]) == ("WARNED", ["H/claim"])
 
