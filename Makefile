@@ -57,10 +57,11 @@ format: $(READY)
 # that speaks of it. A failed stage leaves its obligations BLOCKED, and the table is printed all the same. In between
 # the evaluation report is written with its evidence and audited, so that the contracts on it are judged like the rest.
 check-contracts: $(READY)
+	@test -n "$(strip $(REPORTS))" || { echo "REPORTS is empty: name a folder" >&2; exit 2; }
 	$(BIN)/hrmctl contracts prove contracts
 	@failed=0; for recipe in $(RECIPES); do \
 	  $(BIN)/hrmctl pipeline $$recipe --no-check --keep-going --store $(STORE) || failed=$$?; done; \
-	rm -rf $(REPORTS)/bundle; \
+	rm -rf "$(REPORTS)/bundle"; \
 	$(BIN)/hrmctl check contracts --store $(STORE) --export $(REPORTS) --format badge || test $$? -ne 2 || failed=2; \
 	$(BIN)/hrmctl pipeline recipes/audit-report.yaml --no-check --store $(STORE) --set vars.folder=$(abspath $(REPORTS)) || failed=$$?; \
 	$(BIN)/hrmctl check contracts --store $(STORE) --ratchet contracts/accepted.json --out json=$(REPORTS)/latest.json || failed=$$?; \

@@ -142,6 +142,9 @@ def test_what_is_untested_says_what_would_measure_it(lab: Path) -> None:
     (lab / "recipes" / "broken.yaml").write_text("kind: recipe\n")
     found = check(lab, "loss.yaml", code=3)
     assert found["LAB-LOSS/one"]["remedy"] == "hrmctl pipeline recipes/measures.yaml"
+    (lab / "recipes" / "measures.yaml").rename(lab / "recipes" / "measures all.yaml")
+    found = check(lab, "loss.yaml", code=3)
+    assert found["LAB-LOSS/one"]["remedy"] == "hrmctl pipeline 'recipes/measures all.yaml'", "to be pasted"
 
 
 def test_the_table_shows_everything_and_counts_what_the_ledger_has(lab: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -12,10 +15,14 @@ from hrmctl_audit.bundle import read_bundle
 from hrmctl_audit.report import audit
 from hrmctl_reporters import evaluation
 
+from hrmctl.cli import show
 from hrmctl.cli.show import EXPORTED
 from hrmctl.ledger import head_path
+from hrmctl.model import Evidence
+from hrmctl.run.replay import report_from_ledger
+from hrmctl.run.report import evidence_report
 
-from .lab import command, open_store, run_lab, write_contract, write_lab, write_recipe
+from .lab import command, hrmctl, open_store, run_lab, write_contract, write_lab, write_recipe
 
 CHAIN = """
 stages:
@@ -91,6 +98,7 @@ def test_the_summary_is_appended_where_github_says(lab: Path, tmp_path: Path, mo
     summary = tmp_path / "summary.md"
     summary.write_text("# Earlier step\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    same = summary.stat().st_ino
     command("check", "loss.yaml", "--store", "store", cwd=lab)
     assert summary.read_text() == "# Earlier step\n", "only the form github writes there"
     done = command("check", "loss.yaml", "--store", "store", "--format", "github", cwd=lab)
@@ -99,6 +107,7 @@ def test_the_summary_is_appended_where_github_says(lab: Path, tmp_path: Path, mo
     assert text.startswith("# Earlier step\n## ")
     assert text.count("`LAB-LOSS/one`") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["summary.md"]
+    assert summary.stat().st_ino == same, "the runner's own file, not another in its place"
     command("check", "loss.yaml", "--store", "store", "--format", "github", cwd=lab)
     assert summary.read_text().count("`LAB-LOSS/one`") == 2
 
@@ -140,8 +149,54 @@ def test_what_was_exported_is_clean_to_the_auditor(lab: Path, tmp_path: Path) ->
 
 def test_a_bundle_is_never_mixed_with_an_older_one(lab: Path, tmp_path: Path) -> None:
     command("check", "loss.yaml", "--store", "store", "--export", tmp_path / "audit", cwd=lab)
+    before = open_store(lab).ledger.read_bytes()
     done = command("check", "loss.yaml", "--store", "store", "--export", tmp_path / "audit", cwd=lab, check=2)
     assert "bundle exists; remove it" in done.stderr
+    (tmp_path / "file").touch()
+    done = command("check", "loss.yaml", "--store", "store", "--export", tmp_path / "file", cwd=lab, check=2)
+    assert "is a file; name a folder" in done.stderr
+    assert open_store(lab).ledger.read_bytes() == before, "refused before anything is judged"
+
+
+def test_a_bundle_is_there_whole_or_not_at_all(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str | bytes, real: Any = show.write_atomic) -> None:
+        if path.parent.name == "evidence":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path, text)
+
+    monkeypatch.setattr(show, "write_atomic", full)
+    command("check", "loss.yaml", "--store", "store", "--export", tmp_path / "audit", cwd=lab, check=None)
+    assert not list((tmp_path / "audit").iterdir())
+
+
+def test_the_report_of_a_run_that_was_resumed_is_of_what_was_judged_or_refused(tmp_path: Path) -> None:
+    lab = write_lab(tmp_path)
+    write_contract(lab)
+    recipe = write_recipe(lab, CHAIN)
+    run = run_lab(recipe).run
+    command("check", "loss.yaml", "--store", "store", cwd=lab, check=0)
+    store = open_store(lab)
+    judged = report_from_ledger(store, run)
+    before = [piece.digest for piece in evidence_report(store, judged).evidence]
+    assert set(judged.judgements[0].evidence) <= set(before)
+    source = (lab / "hrmctl_plugins.py").read_text().replace("ctx.seed) / step", "ctx.seed) / step / 2")
+    (lab / "hrmctl_plugins.py").write_text(source)
+    hrmctl("pipeline", recipe, "--resume", run, "--no-check", "--store", "store", cwd=lab)
+    assert [piece.digest for piece in evidence_report(store, judged).evidence] == before
+    for form in ("export", "html"):
+        done = command("report", run, "--store", "store", f"--{form}", tmp_path / "out", cwd=lab, check=2)
+        assert f"run {run} is no longer what was judged" in done.stderr
+    assert not (tmp_path / "out").exists()
+    command("check", "loss.yaml", "--store", "store", cwd=lab, check=0)
+    command("report", run, "--store", "store", "--html", tmp_path / "out", cwd=lab, check=0)
+
+
+def test_what_a_verdict_rests_on_is_in_its_report_whatever_the_lock_says(lab: Path) -> None:
+    done = command("check", "loss.yaml", "--store", "store", "--format", "json", cwd=lab)
+    report = report_from_ledger(open_store(lab), json.loads(done.stdout)["judgements"][0]["run"])
+    other = open_store(lab).put_evidence(Evidence("more", "measurement/v1", {"value": 1}, None))
+    more = replace(report, judgements=[replace(report.judgements[0], evidence=(other.digest,))])
+    assert other.digest in {piece.digest for piece in evidence_report(open_store(lab), more).evidence}
 
 
 def test_the_evidence_of_a_report_is_verified(lab: Path, tmp_path: Path) -> None:

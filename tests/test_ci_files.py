@@ -169,6 +169,13 @@ def hook(name: str, repository: Path) -> subprocess.CompletedProcess[str] | None
     return subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=60)
 
 
+def test_checking_the_contracts_removes_nothing_where_the_folder_of_reports_is_empty(tmp_path: Path) -> None:
+    given = ["REPORTS=", f"VENV={tmp_path}", "-o", f"{tmp_path}/.ready", "check-contracts"]
+    done = subprocess.run(["make", "-C", str(ROOT), *given], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "REPORTS is empty" in done.stdout + done.stderr
+
+
 def test_the_hooks_have_what_pre_commit_asks_for() -> None:
     assert HOOKS.keys() == {"hrmctl-contracts-lint", "hrmctl-contracts-prove"}
     known = {"id", "name", "description", "entry", "language", "files", "require_serial"}

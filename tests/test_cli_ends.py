@@ -54,6 +54,16 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(tmp_path: Path, argv: st
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("argv", SHORT)
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_stream_that_is_closed_is_not_written_to(tmp_path: Path, argv: str, closed: str) -> None:
+    own = shlex.join([sys.executable, "-P", "-m", "hrmctl", *argv.split()])
+    done = subprocess.run(
+        ["bash", "-c", f"{own} {closed}"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_what_was_read_is_whole(tmp_path: Path) -> None:
     done = into("head -1", "plugins", "show", "finetune", cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("### `finetune`\n", "")

@@ -106,6 +106,15 @@ def test_of_one_kind_only_the_first_few_are_told() -> None:
     ]
 
 
+def test_a_kind_is_the_place_that_warns_and_not_its_text() -> None:
+    log, channel = logging.Logger("stage"), Channel()
+    log.addHandler(Warnings(channel))  # type: ignore[arg-type]
+    for step in range(1000):
+        log.warning(f"step {step} is left out")
+    log.warning("%s", "another place")
+    assert len(channel.sent) == 11
+
+
 def test_a_warning_that_cannot_be_written_out_disturbs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     log, channel = logging.Logger("stage"), Channel()
     log.addHandler(Warnings(channel))  # type: ignore[arg-type]

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hrmctl.recipe.check import _placed
+from hrmctl.yamlio import parse
+
 from .lab import HEAD, command, hrmctl, listing, write_lab, write_recipe
 from .test_cli import IMPORTS
 
@@ -81,6 +84,13 @@ FAULTS = {
         "5:63: init: no architecture 'hrm-tny'; did you mean 'hrm-tiny'?",
     ),
 }
+
+
+@pytest.mark.parametrize("key", ["points.x", "points.7", "points.-1", "points.0.at.y", "data.a.b", "none.x", "", "."])
+def test_a_fault_with_an_odd_key_is_still_a_fault(key: str) -> None:
+    entry = parse("uses: a\nwith: {data: words.txt, points: [{at: 1}]}\n", "r.yaml")
+    found = _placed(entry, key, "no good", "mend it")
+    assert (found.message, found.file, found.line) == (f"{key}: no good", "r.yaml", 2)
 
 
 @pytest.fixture

@@ -116,6 +116,21 @@ def test_a_stage_that_only_one_run_has_and_runs_that_are_the_same(lab: Path) -> 
     assert "no run 'x'" in runs(lab, "diff", a, "x", check=2).stderr
 
 
+def test_a_curve_may_begin_with_what_is_not_finite(tmp_path: Path) -> None:
+    lab = write_lab(tmp_path)
+    curve = (
+        'Observation("curve", "series/v1", {"series": {"loss": {"steps": [1, 2], "values": [None, 0.5]}}}, seen.about)'
+    )
+    source = (lab / "hrmctl_plugins.py").read_text()
+    (lab / "hrmctl_plugins.py").write_text(
+        source.replace('{"model": model}, [seen])', f'{{"model": model}}, [{curve}])')
+    )
+    run_lab(write_recipe(lab, CHAIN))
+    assert "not finite → 0.5" in runs(lab, "show").stdout
+    (loss,) = json.loads(runs(lab, "show", "--json").stdout)["losses"]
+    assert (loss["first"], loss["last"]) == (None, 0.5)
+
+
 # --- gc -----------------------------------------------------------------------------------------------------
 
 

@@ -41,7 +41,8 @@ def run(argv: Sequence[str]) -> int:
     try:
         code = _command(argv)
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            if stream is not None:  # as where it was closed: `hrmctl … >&-`
+                stream.flush()
         return code
     except (BrokenPipeError, SystemExit) as error:
         # The command line's parser turns the first into the second.

@@ -54,6 +54,8 @@ def check(
     catalog = load_catalog(Path.cwd())
     show.require_reporter(catalog, form)
     outs = show.parse_outs(catalog, out or ())
+    if export is not None:
+        show.require_room(catalog, export)
     for name in run or ():
         opened.run_folder(name)
     claims = Claims(load_contracts(contracts or [Path("contracts")], catalog.measures))

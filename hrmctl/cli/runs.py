@@ -74,7 +74,7 @@ def show(run: RunArgument = None, store: StoreOption = DEFAULT_STORE, as_json: J
         for fault in stage["error"].splitlines()[1:]:
             print(f"{name}: {fault}")
     curves = [
-        (c.stage, c.curve, f"{c.first:.4g} → {c.last:.4g}", f"{c.steps[0]:,} → {c.steps[1]:,}")
+        (c.stage, c.curve, f"{_loss(c.first)} → {_loss(c.last)}", f"{c.steps[0]:,} → {c.steps[1]:,}")
         for c in losses(opened, lock)
     ]
     if curves:
@@ -84,6 +84,10 @@ def show(run: RunArgument = None, store: StoreOption = DEFAULT_STORE, as_json: J
     shown = [(name, e.name, measured(e), whose(e)) for name, e in evidence_of(opened, lock) if measured(e)]
     print_table(shown, ("stage", "measurement", "value", "of"))
     return 0
+
+
+def _loss(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"
 
 
 @app.command()
@@ -246,13 +250,14 @@ def report(
     from hrmctl.plugins import catalog
     from hrmctl.registry import resolve
     from hrmctl.run.replay import report_from_ledger
-    from hrmctl.run.report import run_report
+    from hrmctl.run.report import require_as_judged, run_report
     from hrmctl.store import Store
 
     opened = Store(store)
     chosen = pick_run(opened, run)
     check = report_from_ledger(opened, chosen)
     if export is not None:
+        require_as_judged(opened, check)
         write_bundle(catalog(Path.cwd()), opened, check, export)
         print(export)
         return check.exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hrmctl.registry import resolve
 from hrmctl.store import Store
 
 EXPORTED = "PHASE_3_EVALUATION_REPORT.md"
+_PAGE = "evaluation-report"
 
 
 def require_reporter(catalog: Any, form: str) -> ReporterSpec:
@@ -38,9 +40,10 @@ def show_check(catalog: Any, store: Store, report: CheckReport, form: str) -> No
     print(render(catalog, store, report, form))
     summary = os.environ.get("GITHUB_STEP_SUMMARY", "")
     if form == "github" and summary:
-        path = Path(summary)
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-        write_atomic(path, f"{before}{render(catalog, store, report, 'markdown')}\n")
+        text = render(catalog, store, report, "markdown")
+        # The file is the runner's: other programs of the job append to it too.
+        with open(summary, "a", encoding="utf-8") as stream:
+            stream.write(f"{text}\n")
 
 
 def parse_outs(catalog: Any, outs: Sequence[str]) -> dict[Path, str]:
@@ -70,16 +73,32 @@ def write_outs(catalog: Any, store: Store, report: CheckReport, outs: dict[Path,
 def export(catalog: Any, store: Store, report: CheckReport, folder: Path) -> None:
     """What an auditor needs: the report in `folder`, beside it `bundle/` with the check, its rows and its evidence.
 
-    Each file of `bundle/evidence` is named by the sha256 of its bytes. Raises InputError where a bundle is already.
+    Each file of `bundle/evidence` is named by the sha256 of its bytes; the bundle is there whole or not at all.
+    Raises InputError where one is already.
     """
     from hrmctl.run.report import evidence_report, ledger_texts
 
+    require_room(catalog, folder)
+    page = render(catalog, store, report, _PAGE)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder, ignore_cleanup_errors=True) as made:
+        bundle = Path(made) / "bundle"
+        write_outs(catalog, store, report, {bundle / "check.json": "json"})
+        for name, text in ledger_texts(store, report.check).items():
+            write_atomic(bundle / name, text)
+        for evidence in evidence_report(store, report).evidence:
+            path = bundle / "evidence" / f"{evidence.digest}.json"
+            write_atomic(path, store.object_path(evidence.digest).read_bytes())
+        write_atomic(folder / EXPORTED, f"{page}\n")
+        os.rename(bundle, folder / "bundle")
+
+
+def require_room(catalog: Any, folder: Path) -> None:
+    """Raises InputError where nothing can be exported to `folder`."""
     bundle = folder / "bundle"
     if bundle.exists():
         raise InputError(f"{bundle} exists; remove it or export to another folder")
-    write_outs(catalog, store, report, {bundle / "check.json": "json", folder / EXPORTED: "evaluation-report"})
-    for name, text in ledger_texts(store, report.check).items():
-        write_atomic(bundle / name, text)
-    for evidence in evidence_report(store, report).evidence:
-        path = bundle / "evidence" / f"{evidence.digest}.json"
-        write_atomic(path, store.object_path(evidence.digest).read_bytes())
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; name a folder")
+    for form in ("json", _PAGE):
+        require_reporter(catalog, form)

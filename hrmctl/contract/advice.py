@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from hrmctl.contract.parse import is_p
-from hrmctl.contract.spec import Contract
+from hrmctl.contract.spec import Clause, Contract, Ref
 from hrmctl.errors import Problem
 from hrmctl.model import MeasureSpec
 from hrmctl.registry import resolve
@@ -35,4 +35,21 @@ def _uncorrected(contract: Contract) -> Iterator[Problem]:
 def _bounds_attempts(contract: Contract) -> bool:
     recorded = {name for name, query in contract.evidence.items() if query.recorded}
     measured = {measure.name for measure in contract.measures.values() if recorded & set(measure.of)}
-    return any(path.partition(".")[0] in measured for clause in contract.require for path in clause.paths())
+    bounded = (path for top in contract.require for leaf in _required(top) for path in _bounded(leaf))
+    return any(path.partition(".")[0] in measured for path in bounded)
+
+
+def _required(clause: Clause) -> Iterator[Clause]:
+    """The comparisons that must hold where the clause does."""
+    if not clause.parts:
+        yield clause
+    for part in clause.parts if clause.op == "all" else ():
+        yield from _required(part)
+
+
+def _bounded(leaf: Clause) -> Iterator[str]:
+    """The paths that the comparison bounds from above."""
+    if leaf.op in ("le", "lt", "eq", "between", "in"):
+        yield leaf.left
+    elif leaf.op in ("ge", "gt") and isinstance(leaf.right, Ref):
+        yield leaf.right.path

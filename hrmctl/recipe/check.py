@@ -31,6 +31,13 @@ def given(entry: Node, name: str) -> int:
     return len(node.value) if isinstance(node.value, list) else 1
 
 
+def _inside(node: Node, name: str) -> Node | None:
+    """The node at a key, or at an index of a list, None where there is none."""
+    if not isinstance(node.value, list):
+        return node.get(name)
+    return node.value[int(name)] if name.isdecimal() and int(name) < len(node.value) else None
+
+
 def _placed(entry: Node, key: str, message: str, remedy: str) -> Problem:
     """The fault at its key where the recipe has it, at the parameters as a whole where it has not."""
     first, *inner = key.split(".")
@@ -41,7 +48,7 @@ def _placed(entry: Node, key: str, message: str, remedy: str) -> Problem:
         return (entry.get("with") or entry).problem(text, remedy)
     problem = place.problem(text, remedy)
     for name in inner:
-        child = place.value[int(name)] if isinstance(place.value, list) else place.get(name)
+        child = _inside(place, name)
         if child is None:
             break
         problem = place.key_problem(name, text, remedy) if place.get(name) else child.problem(text, remedy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +34,7 @@ class Remedies:
         known = self._recipes.get(file, ()) if file else ()
         running = [r for r in known if any(entry.uses == stage for entry in r.entry.stages.values())]
         found = [r.path for r in running if _names(r, subject.labels)]
-        return " or ".join(f"hrmctl pipeline {path}" for path in found[:_MOST])
+        return " or ".join(f"hrmctl pipeline {shlex.quote(str(path))}" for path in found[:_MOST])
 
     @cached_property
     def _recipes(self) -> Mapping[Path, Sequence[Recipe]]:

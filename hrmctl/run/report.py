@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hrmctl import ledger
+from hrmctl.errors import StoreError
 from hrmctl.events import EvidenceReport, RunReport, StageFinished
 from hrmctl.jsonio import canonical, loads, write_atomic
 from hrmctl.model import CheckReport
 from hrmctl.plugins import Catalog
 from hrmctl.registry import resolve
+from hrmctl.run.kept import kept_lock
 from hrmctl.run.record import metric_rows, read_lock, whole_rows
+from hrmctl.run.witness import Witness
 from hrmctl.store import Store
 
 _CURVES = ("loss", "val_loss")
@@ -28,7 +32,8 @@ def write_report(store: Store, catalog: Catalog, run: str, check: CheckReport | 
 
 
 def run_report(store: Store, run: str, check: CheckReport) -> RunReport:
-    """The run's stages, curves and provenance beside its check."""
+    """The run's stages, curves and provenance beside its check. Raises StoreError as `require_as_judged`."""
+    require_as_judged(store, check, [run])
     folder = store.run_folder(run)
     lock = read_lock(folder)
     stages = [
@@ -39,10 +44,13 @@ def run_report(store: Store, run: str, check: CheckReport) -> RunReport:
 
 
 def evidence_report(store: Store, check: CheckReport) -> EvidenceReport:
-    """The check with the evidence of its runs, each piece once. Raises StoreError when any is missing or altered."""
-    runs = sorted({j.run for j in check.judgements if j.run} or {check.run} - {""})
-    locks = [read_lock(store.run_folder(run)) for run in runs]
-    digests = [d for lock in locks for stage in lock["stages"].values() for d in stage["evidence"]]
+    """The check with the evidence of its runs as they were judged, each piece once.
+
+    Raises StoreError when any is missing or altered.
+    """
+    runs, locks = _runs(check), _judged_locks(store, check)
+    digests = [d for run in runs for d in Witness(store, run, locks.get(run)).digests()]
+    digests += [digest for judgement in check.judgements for digest in judgement.evidence]
     return EvidenceReport(check, [store.get_evidence(digest) for digest in dict.fromkeys(digests)])
 
 
@@ -55,6 +63,25 @@ def ledger_texts(store: Store, check: str) -> dict[str, str]:
     first = next((i for i, row in enumerate(rows) if row["check"] == check), len(rows))
     text = "".join(canonical(row) + "\n" for row in rows[first:])
     return {"ledger.jsonl": text, "ledger.head.json": head} if text else {}
+
+
+def require_as_judged(store: Store, check: CheckReport, runs: Sequence[str] = ()) -> None:
+    """Raises StoreError where one of `runs` (all of the check's when empty) has another lock than it was judged on."""
+    locks = _judged_locks(store, check)
+    for run in runs or _runs(check):
+        if run in locks and Witness(store, run).text != locks[run]:
+            text = f"run {run} is no longer what was judged: it was resumed, or its lock altered"
+            raise StoreError(f"{text}; check it again: hrmctl check CONTRACTS --run {run}")
+
+
+def _runs(check: CheckReport) -> list[str]:
+    return sorted({j.run for j in check.judgements if j.run} or {check.run} - {""})
+
+
+def _judged_locks(store: Store, check: CheckReport) -> dict[str, bytes]:
+    """The lock of each run as the ledger says that the check judged it."""
+    kept = {r["run"]: r["lock"] for r in ledger.rows(store.ledger) if r["check"] == check.check and r.get("lock")}
+    return {run: kept_lock(store, digest) for run, digest in kept.items()}
 
 
 def _seconds(folder: Path, stage: str) -> float:

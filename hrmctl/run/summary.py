@@ -18,12 +18,12 @@ Lock = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The first and the last value of a loss of one stage, and the step of each."""
+    """The first and the last value of a loss of one stage (None: not finite), and the step of each."""
 
     stage: str
     curve: str
-    first: float
-    last: float
+    first: float | None
+    last: float | None
     steps: tuple[int, int]
 
 
@@ -67,7 +67,7 @@ def evidence_of(store: Store, lock: Lock) -> Iterator[tuple[str, Evidence]]:
 
 def losses(store: Store, lock: Lock) -> list[Loss]:
     """From the evidence of each stage, and from the rows reported so far where a stage has none yet."""
-    found: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    found: dict[tuple[str, str], list[tuple[int, float | None]]] = {}
     for row in metric_rows(store.run_folder(lock["run"])):
         for name in (name for name in row if _is_loss(name)):
             found.setdefault((row["stage"], name), []).append((row["step"], row[name]))

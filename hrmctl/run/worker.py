@@ -80,19 +80,22 @@ class WorkerContext:
 
 
 class Warnings(logging.Handler):
-    """Tells the run what the stage warns of: each text once, and of one kind the first few; the log has them all."""
+    """Tells the run what the stage warns of: each text once, and of one line of code the first few.
+
+    The log has them all.
+    """
 
     def __init__(self, channel: TextIO):
         super().__init__(logging.WARNING)
         self._channel = channel
-        self._told: dict[str, list[str]] = {}
+        self._told: dict[tuple[str, int], list[str]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = one_line(record.getMessage())
         except Exception:
             return self.handleError(record)
-        kind = self._told.setdefault(str(record.msg), [])
+        kind = self._told.setdefault((record.pathname, record.lineno), [])
         if text in kind or len(kind) == _MOST_OF_A_KIND:
             return None
         kind.append(text)

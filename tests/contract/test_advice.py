@@ -31,6 +31,13 @@ def test_a_p_value_wants_a_bound_on_the_attempts(
     bounded = bare.replace("evidence: {v", TRIES).replace("measure: {m", "measure: {n: {fn: value, of: [t]}, m")
     bounded = bounded.replace("require:", "require:\n  - {id: few, left: n.value, op: le, right: 1}")
     assert not list(advice(read(bounded), measures))
+    few = "left: n.value, op: le, right: 1}"
+    for upper in ("left: n.value, op: between, right: [1, 3]}", "left: m.value, op: ge, right: n.value}"):
+        assert not list(advice(read(bounded.replace(few, upper)), measures)), upper
+    for open_ended in ("left: n.value, op: ge, right: 1}", "left: n.value, op: ne, right: 2}",
+                       "any: [{left: n.value, op: le, right: 1}, {left: m.value, op: le, right: 1}]}",
+                       "not: {left: n.value, op: le, right: 1}}"):  # fmt: skip
+        assert len(list(advice(read(bounded.replace(few, open_ended)), measures))) == 1, open_ended
 
 
 def doubts(contract: Contract, measure: Measure) -> Iterator[Problem]:
