@@ -212,7 +212,8 @@ def bootstrap_crossed(cells: Floats, resamples: int, seed: int) -> Floats:
     problems = rng.multinomial(width, times / width, size=resamples)
     seeds = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
     sums = np.einsum("bs,bs->b", problems @ different.T, seeds.astype(np.float64))
-    return np.round(sums / cells.size, estimators.DECIMALS)
+    means: Floats = np.round(sums / cells.size, estimators.DECIMALS)
+    return means
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -83,13 +83,13 @@ def sample_pairs(left: Side, right: Side) -> list[tuple[str, Evidence, Evidence]
     ours, theirs = left.keyed("samples/v1"), right.keyed("samples/v1")
     shared = [key for key in ours if key in theirs]
     if not shared and len(ours) == len(theirs) == 1:
-        return [(*_name(next(iter(ours))), *ours.values(), *theirs.values())]
-    return [(*_name(key), ours[key], theirs[key]) for key in shared]
+        return [(_name(next(iter(ours))), next(iter(ours.values())), next(iter(theirs.values())))]
+    return [(_name(key), ours[key], theirs[key]) for key in shared]
 
 
-def _name(key: Key) -> tuple[str]:
+def _name(key: Key) -> str:
     stage, name, dataset, *_ = key
-    return (" ".join(part for part in (stage, name, f"of {dataset}" if dataset else "") if part),)
+    return " ".join(part for part in (stage, name, f"of {dataset}" if dataset else "") if part)
 
 
 # --- samples ---------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def measurements(left: Side, right: Side) -> list[dict[str, Any]]:
             continue
         found = _ratio(ours[key], theirs[key])
         values = {"a": a.value, "b": b.value, "unit": a.unit, "unit_b": b.unit}
-        rows.append({"name": _name(key)[0], **values, **{name: found.get(name) for name in ("ratio", "lo", "hi")}})
+        rows.append({"name": _name(key), **values, **{name: found.get(name) for name in ("ratio", "lo", "hi")}})
     return rows
 
 
@@ -205,7 +205,7 @@ def _ratio(left: Evidence, right: Evidence) -> dict[str, float]:
         found = dict(ratio([left, right], CompareParams()))
     except MeasureError:
         return {}
-    return {"ratio": found["value"], **{name: found[name] for name in ("lo", "hi") if name in found}}  # type: ignore[dict-item]
+    return {"ratio": float(found["value"]), **{name: float(found[name]) for name in ("lo", "hi") if name in found}}
 
 
 # --- what differs ------------------------------------------------------------------------------------------------

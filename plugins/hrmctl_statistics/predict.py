@@ -130,7 +130,9 @@ def predict(curves: Sequence[Curve], step: float, draws: int = DRAWS, seed: int 
     parts = [_Fitted(curve.later()) for curve in grouped]
     stretches = [_stretch(curve, step, seed) for curve in grouped]
     chance = _chance(draws, min(part.blocks for part in parts), seed)
-    return [part.forecast(*of, step, chance) for part, *of in zip(parts, curves, stretches, strict=True)]
+    return [
+        part.forecast(*of, step, chance) for part, of in zip(parts, zip(curves, stretches, strict=True), strict=True)
+    ]
 
 
 def _stretch(curve: Curve, step: float, seed: int) -> float:
