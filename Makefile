@@ -9,7 +9,7 @@ TESTS ?= tests
 # Each worker begins with half of the tests in their order, so that what a module prepares is prepared once.
 PARALLEL ?= -n 2 --dist worksteal
 # What check-contracts measures before it judges all contracts together; a stage that ran before is taken from the store.
-MEASURED = quickstart kpi phase acceptance-models acceptance-data qlora-vs-lora tooluse audit
+MEASURED = quickstart phase acceptance-models acceptance-data qlora-vs-lora tooluse audit
 RECIPES ?= $(MEASURED:%=recipes/%.yaml)
 READY = $(VENV)/.ready
 

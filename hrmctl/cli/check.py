@@ -89,7 +89,7 @@ def _show_counts(store: Store, check: str) -> None:
     rows.append(("all", [sum(column) for column in zip(*(numbers for _, numbers in rows), strict=True)]))
     lines = [(kind, *map(str, numbers), str(sum(numbers))) for kind, numbers in rows]
     print()
-    print_table(lines, ("in the ledger", *(verdict.value for verdict in Verdict), "all"))
+    print_table(lines, ("subjects of this check", *(verdict.value for verdict in Verdict), "all"))
 
 
 def _accepted(path: Path | None, accept: bool) -> Any:

@@ -51,7 +51,7 @@ def parse_outs(catalog: Any, outs: Sequence[str]) -> dict[Path, str]:
     found: dict[Path, str] = {}
     for given in outs:
         form, _, name = given.partition("=")
-        if not form or not name:
+        if not form or not name or name == "-":
             raise InputError(f"--out {given}: write --out FORM=FILE, e.g. --out junit=reports/check.xml")
         require_reporter(catalog, form)
         path = Path(name)

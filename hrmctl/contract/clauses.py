@@ -122,6 +122,14 @@ def _text(node: Node, key: str) -> str:
     return child.value if child is not None and isinstance(child.value, str) else ""
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Paths:
     """The paths that clauses may read: the spec of each measure, None where it could not be read."""
@@ -132,7 +140,9 @@ class Paths:
     def check(self, node: Node) -> None:
         """A fault unless the text at `node` is `measure.field` of a measure that returns it."""
         name, dot, key = str(node.value).partition(".")
-        if not dot:
+        if _is_number(str(node.value)):
+            self.problems.append(node.problem(f"'{node.value}' is text", "write the number without quotes"))
+        elif not dot:
             self.problems.append(node.problem(f"'{node.value}' is not a path", "write measure.field"))
         elif name not in self.measures:
             self.problems.append(node.problem(f"unknown measure '{name}'", suggest(name, self.measures)))

@@ -23,7 +23,10 @@ def forecast(
     run: RunArgument = None,
     stage: Annotated[str | None, typer.Option(help="The stage; the only one with these metrics if not given.")] = None,
     metric: Annotated[str, typer.Option(help="The metric, where no --target names another.")] = "loss",
-    to: Annotated[int | None, typer.Option(min=1, help="The step asked about.", show_default="the last one")] = None,
+    to: Annotated[
+        int | None,
+        typer.Option(min=1, help="The step asked about.", show_default="the planned last step, or twice those done"),
+    ] = None,
     to_epoch: Annotated[float | None, typer.Option(min=0, help="The epoch asked about, instead of --to.")] = None,
     targets: Annotated[
         list[str] | None,

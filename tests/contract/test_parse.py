@@ -90,6 +90,7 @@ REFUSED = [
     ("right: 0.20", "right: true", "13:48: 'ge' compares numbers, found true/false"),
     ("right: 0.20", "right: {a: 1}", "13:48: expected a literal or a path, found a mapping"),
     ("right: 0.20", "right: p.valu", "13:48: pass_at_k returns no 'valu'; did you mean 'value'?"),
+    ("right: 0.20", "right: \"0.20\"", "13:48: '0.20' is text; write the number without quotes"),
     ("right: 0.20", "right: p.value", "13:48: p.value is compared with itself (p.value is the same measurement)"),
     ("else: INVALID", "else: PASS", "12:54: else: text ('PASS') is not a choice"),
     ("else: INVALID", "else: BLOCKED", "12:54: else: text ('BLOCKED') is not a choice"),
