@@ -259,6 +259,7 @@ def test_series_of_a_straight_line():
         "last": 1.5,
         "min": 1.0,
         "max": 10.0,
+        "median": 5.5,
         "n": 10,
         "slope": pytest.approx(-0.2),
         "nonfinite": 0,

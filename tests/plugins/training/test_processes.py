@@ -85,7 +85,8 @@ def test_a_process_that_is_killed_fails_the_stage_at_once_and_the_next_attempt_e
     assert evidence(result) == evidence(alone[0])
     found = observed(result)
     assert found["train_seconds"].payload["context"]["processes"] == 2
-    assert found["peak_rss"].payload["value"] > 1.5 * found["peak_rss_of_a_process"].payload["value"]
+    # This process has more in memory than the other, which has Python and torch at least.
+    assert found["peak_rss"].payload["value"] > found["peak_rss_of_a_process"].payload["value"] + 100e6
 
 
 def test_a_killed_first_process_leaves_no_other_and_the_next_attempt_ends_with_the_same_bits(
