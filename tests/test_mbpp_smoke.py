@@ -20,9 +20,9 @@ def test_the_smoke_recipe_records_an_honest_fail(tmp_path: Path, shared_data: Pa
     assert done.returncode == 1, done.stdout + done.stderr
     rows = [json.loads(line) for line in (tmp_path / "s/ledger.jsonl").read_text().splitlines()]
     found = {row["subject"]: row for row in rows}
-    assert (found["proxy"]["verdict"], found["proxy"]["because"]) == ("FAIL", "target")
-    assert found["proxy"]["measured"]["p"]["n"] == 500
-    assert found["proxy"]["measured"]["p"]["value"] < 0.02
+    assert (found["smoke"]["verdict"], found["smoke"]["because"]) == ("FAIL", "target")
+    assert found["smoke"]["measured"]["p"]["n"] == 500
+    assert found["smoke"]["measured"]["p"]["value"] < 0.02
     assert found["claim"]["verdict"] == "UNTESTED"
     (references,) = tmp_path.glob("s/runs/*/evidence/references.samples.*.json")
     problems = json.loads(references.read_text())["payload"]["problems"]
