@@ -61,6 +61,7 @@ def test_several_forms_of_one_check(lab: Path) -> None:
         (["json"], "write --out FORM=FILE"),
         (["json="], "write --out FORM=FILE"),
         (["=a"], "write --out FORM=FILE"),
+        (["json=-"], "write --out FORM=FILE"),
         (["json=a", "tap=a"], "is already the file of json"),
         (["json=."], "is a folder"),
     ],
