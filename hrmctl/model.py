@@ -353,6 +353,12 @@ class Finding:
 # --- verdicts -----------------------------------------------------------------------------------
 
 Question = Literal["acceptance", "hypothesis", "gate"]
+SUBJECT_KINDS = ("claim", "proxy", "other")
+
+
+def subject_kind(subject: str) -> str:
+    """The kind that totals count a subject under: `claim`, `proxy`, or any `other`."""
+    return subject if subject in SUBJECT_KINDS else "other"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from hrmctl.contract.bind import Facts, check_subject
 from hrmctl.contract.load import parse_text
 from hrmctl.errors import InputError, Problem, StoreError
 from hrmctl.machine import has
-from hrmctl.model import CheckReport, Judgement, Verdict
+from hrmctl.model import SUBJECT_KINDS, CheckReport, Judgement, Verdict, subject_kind
 from hrmctl.plugins import Catalog
 from hrmctl.run.judge import Measures, attempts_of, proof_of, report_of
 from hrmctl.run.kept import kept_lock, kept_text
@@ -42,16 +42,12 @@ def report_from_ledger(store: Store, run: str) -> CheckReport:
     return report_of(rows[0]["check"], [_judgement(row) for row in rows])
 
 
-SUBJECT_KINDS = ("claim", "proxy", "other")
-
-
 def counts(store: Store, check: str) -> dict[str, Counter[str]]:
     """The verdicts that the ledger has for a check, counted by kind of subject: `claim`, `proxy` or any other."""
     found: dict[str, Counter[str]] = {kind: Counter() for kind in SUBJECT_KINDS}
     for row in ledger.rows(store.ledger):
         if row["check"] == check:
-            kind = row["subject"] if row["subject"] in SUBJECT_KINDS else "other"
-            found[kind][row["verdict"]] += 1
+            found[subject_kind(row["subject"])][row["verdict"]] += 1
     return found
 
 

@@ -7,14 +7,17 @@ from typing import Any
 
 from hrmctl import CheckReport, Judgement, Verdict
 from hrmctl.jsonio import canonical, to_json
+from hrmctl.model import SUBJECT_KINDS, subject_kind
 from hrmctl_reporters import view
-from hrmctl_reporters.schema import NAME, SUBJECT_KINDS
+from hrmctl_reporters.schema import NAME
 
 
 def json_report(check: CheckReport) -> str:
     """The check as one line of canonical JSON (sorted keys, no NaN); `schema.CHECK_SCHEMA` describes it."""
     required, asked = view.claims(check.judgements), view.hypotheses(check.judgements)
-    subjects = {kind: _counted([j for j in check.judgements if _subject_kind(j) == kind]) for kind in SUBJECT_KINDS}
+    subjects = {
+        kind: _counted([j for j in check.judgements if subject_kind(j.subject) == kind]) for kind in SUBJECT_KINDS
+    }
     return canonical(
         {
             "schema": NAME,
@@ -26,10 +29,6 @@ def json_report(check: CheckReport) -> str:
             "judgements": [_judgement(j) for j in check.judgements],
         }
     )
-
-
-def _subject_kind(judgement: Judgement) -> str:
-    return judgement.subject if judgement.subject in ("claim", "proxy") else "other"
 
 
 def _counted(judgements: Sequence[Judgement]) -> dict[str, int]:

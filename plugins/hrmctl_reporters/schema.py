@@ -9,9 +9,9 @@ from typing import Any
 
 from hrmctl import Verdict
 from hrmctl.jsonio import write_atomic
+from hrmctl.model import SUBJECT_KINDS
 
 NAME = "hrmctl.check/v1"
-SUBJECT_KINDS = ("claim", "proxy", "other")
 
 _TEXT = {"type": "string"}
 _TEXTS = {"type": "object", "additionalProperties": _TEXT}
