@@ -12,10 +12,10 @@ def main() -> None:
 
         try:
             print(f"hrmctl {__version__}", flush=True)
-        except BrokenPipeError:
-            from hrmctl.cli import reader_gone
+        except OSError as error:
+            from hrmctl.cli import unwritable
 
-            sys.exit(reader_gone())
+            sys.exit(unwritable(error))
         return
     from hrmctl.cli import run
 

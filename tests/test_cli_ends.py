@@ -64,6 +64,17 @@ def test_a_stream_that_is_closed_is_not_written_to(tmp_path: Path, argv: str, cl
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+@pytest.mark.parametrize("argv", [*SHORT, "score --help", "runs list"])
+@pytest.mark.parametrize("both", [False, True])
+def test_an_output_that_is_full_is_told_in_one_line(tmp_path: Path, argv: str, both: bool) -> None:
+    own = shlex.join([sys.executable, "-P", "-m", "hrmctl", *argv.split()])
+    script = f"{own} > /dev/full {'2>&1' if both else ''}"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    line = "hrmctl: cannot write to standard output: no space left on device\n"
+    assert (done.returncode, done.stderr) == (2, "" if both else line)
+
+
 def test_what_was_read_is_whole(tmp_path: Path) -> None:
     done = into("head -1", "plugins", "show", "finetune", cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("### `finetune`\n", "")

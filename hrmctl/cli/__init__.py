@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -40,15 +41,15 @@ def run(argv: Sequence[str]) -> int:
     _interrupt_on(signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
     try:
         code = _command(argv)
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:  # as where it was closed: `hrmctl … >&-`
-                stream.flush()
+        _flush()
         return code
-    except (BrokenPipeError, SystemExit) as error:
-        # The command line's parser turns the first into the second.
-        if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
+    except OSError as error:
+        return unwritable(error)
+    except SystemExit as error:
+        # What the command line's parser makes of a reader that is gone.
+        if not isinstance(error.__context__, BrokenPipeError):
             raise
-        return reader_gone()
+        return unwritable(error.__context__)
 
 
 def _command(argv: Sequence[str]) -> int:
@@ -61,19 +62,34 @@ def _command(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None:
+            # The error does not say which file could not be written. One line more shows whether it was the output.
+            print()
+            _flush()
         return _failed(error)
 
 
-def reader_gone() -> int:
-    """Whoever read the output is gone (`| head`): say nothing more, and end as a program does that SIGPIPE ends.
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # as where it was closed: `hrmctl … >&-`
+            stream.flush()
 
-    Not with 0, which means that all that was asked passed, whoever read of it.
+
+def unwritable(error: OSError) -> int:
+    """A standard stream cannot be written: say so once, where somebody may still read it, and give the exit code.
+
+    Never 0, which means that all that was asked passed. Where whoever read is gone (`| head`), nothing is said, and
+    the code is that of a program that SIGPIPE ends.
     """
+    reason = (error.strerror or str(error)).lower()
+    with suppress(OSError):
+        if not isinstance(error, BrokenPipeError):
+            print(f"hrmctl: cannot write to standard output: {reason}", file=sys.stderr, flush=True)
     with open(os.devnull, "w") as nowhere:
         for stream in (sys.__stdout__, sys.__stderr__):
             if stream is not None:
                 os.dup2(nowhere.fileno(), stream.fileno())
-    return 141
+    return 141 if isinstance(error, BrokenPipeError) else 2
 
 
 def _interrupt_on(*signals: signal.Signals) -> None:
