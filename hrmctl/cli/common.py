@@ -38,6 +38,20 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def print_differences(differences: Sequence[Any]) -> None:
+    """What two runs are not made of alike (`hrmctl.run.summary.Difference`), on standard output."""
+    rows = [(one.stage or "recipe", one.what, _short(one.a), _short(one.b)) for one in differences]
+    print_table(rows, ("", "differs", "A", "B"))
+
+
+def _short(value: Any) -> str:
+    """A value in a column: digests by their beginning."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_short(item) for item in value) or "-"
+    text = "-" if value is None else str(value)
+    return text[:12] if len(text) == 64 and text.isalnum() else text[:60]
+
+
 _SECONDS = ((7200.0, 3600.0, "h"), (120.0, 60.0, "min"))
 _SCALES: Mapping[str, Sequence[tuple[float, float, str]]] = {
     "bytes": ((1e12, 1e12, "TB"), (1e9, 1e9, "GB"), (1e6, 1e6, "MB"), (1e3, 1e3, "kB")),
@@ -53,7 +67,7 @@ def human(value: float, unit: str) -> str:
         if abs(value) >= least:
             return f"{value / size:.3g} {name}"
     number = f"{int(value):,}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.6g}"
-    return f"{number} {unit}"
+    return f"{number} {unit}".rstrip()
 
 
 def measured(evidence: Any) -> str:

@@ -14,8 +14,10 @@ def register(app: typer.Typer, argv: Sequence[str], everything: bool = False) ->
     from hrmctl.registry import resolve
 
     for name, spec in catalog(Path.cwd()).commands.items():
-        wanted = everything or argv[0] == name
-        app.command(name, help=spec.summary)(resolve(spec.target) if wanted else _closed)
+        called = resolve(spec.target) if everything or argv[0] == name else _closed
+        # Its own words say more, such as its exit codes; a function without any has the line of the list.
+        own = called is not _closed and called.__doc__
+        app.command(name, help=None if own else spec.summary, short_help=spec.summary)(called)
 
 
 def _closed() -> None:

@@ -16,6 +16,7 @@ from hrmctl.cli.common import (
     human,
     measured,
     pick_run,
+    print_differences,
     print_json,
     print_table,
     say,
@@ -142,7 +143,10 @@ def diff(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> int:
-    """Two runs side by side: what is different in recipe, parameters and inputs; measurements; verdicts."""
+    """What two runs were made of where it differs, and all they measured and their verdicts side by side.
+
+    Which of the two is better, with intervals and tests: hrmctl compare.
+    """
     from hrmctl.run.summary import compare
     from hrmctl.store import Store
 
@@ -152,8 +156,7 @@ def diff(
         return 0
     print(f"A  {a}\nB  {b}\n")
     if found.differences:
-        made = [(one.stage or "recipe", one.what, _short(one.a), _short(one.b)) for one in found.differences]
-        print_table(made, ("", "differs", "A", "B"))
+        print_differences(found.differences)
     else:
         print("made of the same recipe, parameters and inputs")
     if found.measurements:
@@ -165,14 +168,6 @@ def diff(
         judged = [(row["obligation"], row["a"] or "-", row["b"] or "-") for row in found.verdicts]
         print_table(judged, ("obligation", "A", "B"))
     return 0
-
-
-def _short(value: Any) -> str:
-    """A value in a column: digests by their beginning."""
-    if isinstance(value, list):
-        return ", ".join(_short(item) for item in value) or "-"
-    text = "-" if value is None else str(value)
-    return text[:12] if len(text) == 64 and text.isalnum() else text
 
 
 def _measured_row(row: Mapping[str, Any]) -> Sequence[str]:

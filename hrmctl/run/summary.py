@@ -96,18 +96,21 @@ def measurements(store: Store, lock: Lock) -> list[Measured]:
 def compare(store: Store, a: str, b: str) -> Comparison:
     """The two runs side by side. Raises StoreError when one is not there."""
     locks = run_lock(store, a), run_lock(store, b)
-    return Comparison((a, b), _differences(*locks), _measured(store, *locks), _verdicts(store, a, b))
+    return Comparison((a, b), differences(*locks), _measured(store, *locks), _verdicts(store, a, b))
 
 
 _OF_RUN = ("name", "recipe", "recipe_digest", "settings", "seed", "status")
 _OF_STAGE = ("uses", "version", "seed", "status")
 
 
-def _differences(a: Lock, b: Lock) -> list[Difference]:
+def differences(a: Lock, b: Lock, only: tuple[str, str] | None = None) -> list[Difference]:
+    """Where two runs are not made of the same; with `only`, of their stages one of each."""
+    pairs = [only] if only else [(name, name) for name in dict.fromkeys([*a["stages"], *b["stages"]])]
     found = [Difference("", name, a[name], b[name]) for name in _OF_RUN]
-    for name in dict.fromkeys([*a["stages"], *b["stages"]]):
-        facts = [_facts(lock["stages"].get(name)) for lock in (a, b)]
-        found += [Difference(name, key, facts[0].get(key), facts[1].get(key)) for key in facts[0] | facts[1]]
+    for pair in pairs:
+        ours, theirs = (_facts(lock["stages"].get(name)) for lock, name in zip((a, b), pair, strict=True))
+        place = ", ".join(dict.fromkeys(pair))
+        found += [Difference(place, key, ours.get(key), theirs.get(key)) for key in ours | theirs]
     return [one for one in found if canonical(one.a) != canonical(one.b)]
 
 
@@ -116,9 +119,19 @@ def _facts(stage: Lock | None) -> dict[str, Any]:
     if stage is None:
         return {}
     found = {key: stage[key] for key in _OF_STAGE}
-    found |= {f"with.{name}" if name in found else name: value for name, value in stage["params"].items()}
+    params = ((name, value) for key, given in stage["params"].items() for name, value in _leaves(key, given))
+    found |= {f"with.{name}" if name in found else name: value for name, value in params}
     found |= {f"input {name}": [a["digest"] for a in given] for name, given in stage["inputs"].items()}
     return found | {f"output {name}": output["digest"] for name, output in stage["outputs"].items()}
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The values inside nested mappings, each by its dotted path."""
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, child in value.items():
+        yield from _leaves(f"{name}.{key}", child)
 
 
 def _measured(store: Store, a: Lock, b: Lock) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ def hrmctl_commands() -> Iterable[CommandSpec]:
     return [
         CommandSpec(
             "compare",
-            "Two runs, or two stages of one, side by side, with verdicts in words.",
+            "Which of two runs, or stages, is better, problem by problem, with verdicts in words.",
             "hrmctl_statistics.compare_command:compare",
         ),
         CommandSpec(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hrmctl import Evidence, InputError, MeasureError
-from hrmctl.run.record import read_lock
+from hrmctl.run.record import run_lock
+from hrmctl.run.summary import Difference, differences
 from hrmctl.store import Store
 from hrmctl_statistics import estimators
 from hrmctl_statistics.measurements import ratio
@@ -56,7 +57,7 @@ def side_of(store: Store, text: str) -> Side:
     run = name or store.latest_run()
     if run is None:
         raise InputError(f"{store.root} holds no run; make one with: hrmctl pipeline RECIPE")
-    lock = read_lock(store.run_folder(run))
+    lock = run_lock(store, run)
     stages = lock["stages"]
     if stage and stage not in stages:
         raise InputError(f"run {run} has no stage '{stage}'; it has {', '.join(stages)}")
@@ -211,42 +212,7 @@ def _ratio(left: Evidence, right: Evidence) -> dict[str, float]:
 # --- what differs ------------------------------------------------------------------------------------------------
 
 
-def differences(left: Side, right: Side) -> list[dict[str, Any]]:
-    """Settings and digests that are not the same: `what`, and the value of each side, null where it has none."""
-    pairs: list[tuple[str, Any, Any]] = []
-    if left.run != right.run:
-        pairs += [(what, left.lock.get(what), right.lock.get(what)) for what in ("recipe", "recipe_digest", "seed")]
-    for name, ours, theirs in _stages(left, right):
-        if ours is None or theirs is None:
-            pairs.append((name, (ours or {}).get("uses"), (theirs or {}).get("uses")))
-            continue
-        a, b = dict(_flat(name, _settings(ours))), dict(_flat(name, _settings(theirs)))
-        pairs += [(what, a.get(what), b.get(what)) for what in dict.fromkeys([*a, *b])]
-    return [{"what": what, "a": a, "b": b} for what, a, b in pairs if a != b]
-
-
-def _stages(left: Side, right: Side) -> Iterable[tuple[str, Any, Any]]:
-    ours, theirs = left.lock["stages"], right.lock["stages"]
-    if left.stage or right.stage:
-        one, other = left.stage or right.stage, right.stage or left.stage
-        return [(one if one == other else "stage", ours.get(one), theirs.get(other))]
-    return [(name, ours.get(name), theirs.get(name)) for name in dict.fromkeys([*ours, *theirs])]
-
-
-def _settings(stage: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("uses", "version", "status", "seed", "params", "inputs", "outputs")
-    return {name: stage.get(name) for name in names}
-
-
-def _flat(place: str, value: Any) -> Iterable[tuple[str, Any]]:
-    """The leaves of nested mappings by their dotted path; an output counts by its digest."""
-    if isinstance(value, Mapping) and "digest" in value:
-        yield place, value["digest"]
-    elif isinstance(value, (list, tuple)) and any(isinstance(child, Mapping) for child in value):
-        for number, child in enumerate(value):
-            yield from _flat(f"{place}[{number}]" if len(value) > 1 else place, child)
-    elif isinstance(value, Mapping):
-        for key, child in value.items():
-            yield from _flat(f"{place}.{key}", child)
-    else:
-        yield place, value
+def differs(left: Side, right: Side) -> list[Difference]:
+    """What the two sides are not made of alike, as `hrmctl runs diff` says it."""
+    only = (left.stage or right.stage, right.stage or left.stage)
+    return differences(left.lock, right.lock, only if left.stage or right.stage else None)

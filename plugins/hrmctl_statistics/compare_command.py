@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from hrmctl.cli.common import DEFAULT_STORE, JsonOption, StoreOption, print_json, print_table, say
+from hrmctl.cli.common import (
+    DEFAULT_STORE,
+    JsonOption,
+    StoreOption,
+    human,
+    print_differences,
+    print_json,
+    print_table,
+    say,
+)
 
 _NOTHING = 3
 _SIDE = "RUN or RUN:STAGE; :STAGE is one of the latest run."
@@ -29,7 +38,9 @@ def compare(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> int:
-    """Two runs, or two stages, side by side: problems, measurements, and what differs (docs/statistics.md).
+    """Which of two runs, or stages, is better: problem by problem, with intervals and exact tests (docs/statistics.md).
+
+    What two runs were made of, all they measured and their verdicts: hrmctl runs diff.
 
     Exit code: 0 compared, whatever came of it; 2 bad input; 3 nothing comparable.
     """
@@ -55,7 +66,7 @@ def compare(
         "seed": seed,
         "comparisons": [_without_alike(one, everything) for one in comparisons],
         "measurements": measured,
-        "differences": work.differences(left, right),
+        "differences": work.differs(left, right),
     }
     print_json(result) if as_json else _show(result, left.text, right.text)
     return 0
@@ -97,7 +108,7 @@ def _show(result: dict[str, Any], a: str, b: str) -> None:
         print_table(rows, ("measurement", "A", "B", "A / B", "interval"))
     if result["differences"]:
         print()
-        print_table([_difference(row) for row in result["differences"]], ("differs", "A", "B"))
+        print_differences(result["differences"])
 
 
 def _show_samples(one: dict[str, Any], level: float) -> None:
@@ -129,16 +140,6 @@ def _problem(row: dict[str, Any]) -> Sequence[str]:
 
 
 def _measured(row: dict[str, Any]) -> Sequence[str]:
-    values = [f"{row[side]:.6g} {row[unit]}".strip() for side, unit in (("a", "unit"), ("b", "unit_b"))]
+    values = [human(row[side], row[unit]) for side, unit in (("a", "unit"), ("b", "unit_b"))]
     interval = "" if row["lo"] is None else f"[{row['lo']:.4g}, {row['hi']:.4g}]"
     return (row["name"], *values, "" if row["ratio"] is None else f"{row['ratio']:.4g}", interval)
-
-
-def _difference(row: dict[str, Any]) -> Sequence[str]:
-    return (row["what"], _short(row["a"]), _short(row["b"]))
-
-
-def _short(value: Any) -> str:
-    text = "" if value is None else str(value)
-    is_digest = len(text) == 64 and not set(text) - set("0123456789abcdef")
-    return text[:12] if is_digest else text[:60]

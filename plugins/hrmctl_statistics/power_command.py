@@ -11,6 +11,10 @@ from hrmctl.cli.common import JsonOption, print_json
 
 _NONE = 3
 _SHARE = "Share of problems"
+_DISCORDANT = (
+    "Share of the problems on which the two models part: one passes, the other does not. 0.2 is usual, less for models "
+    "that are alike. Read it off hrmctl compare RUN_A RUN_B: only A plus only B, divided by all problems."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,7 @@ def power(
     effect: Annotated[
         float | None, typer.Option(min=1e-6, max=1, help="Difference of pass@1 that is to be shown, 0.05 for 5 points.")
     ] = None,
-    discordant: Annotated[
-        float | None, typer.Option(min=1e-6, max=1, help=f"{_SHARE} that exactly one of two models passes.")
-    ] = None,
+    discordant: Annotated[float | None, typer.Option(min=1e-6, max=1, help=_DISCORDANT)] = None,
     at_least: Annotated[
         float | None, typer.Option(min=1e-6, max=0.999999, help="Lower bound of one proportion that is to be shown.")
     ] = None,

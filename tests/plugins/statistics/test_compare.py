@@ -44,7 +44,16 @@ class Lab:
                 "uses": "eval", "version": "1", "status": status, "seed": 7, "params": settings,
                 "inputs": {"model": [{"digest": f"{stage:0>64}"}]}, "outputs": {}, "evidence": kept, "error": "",
             }  # fmt: skip
-        about = {"run": run, "name": "lab", "recipe": "r.yaml", "recipe_digest": "d", "seed": 7, "status": "done"}
+        about = {
+            "run": run,
+            "name": "lab",
+            "recipe": "r.yaml",
+            "recipe_digest": "d",
+            "seed": 7,
+            "status": "done",
+            "settings": [],
+            "argv": [],
+        }
         Record(self.store.runs / run).lock({**about, "stages": locked})
 
     def compare(self, *argv: str, code: int = 0) -> tuple[str, str]:
@@ -118,7 +127,7 @@ SCHEMA = strict(
         )
     ),
     measurements=listed(strict(name=TEXT, a=NUMBER, b=NUMBER, unit=TEXT, unit_b=TEXT, ratio=MAYBE, lo=MAYBE, hi=MAYBE)),
-    differences=listed(strict(what=TEXT, a={}, b={})),
+    differences=listed(strict(stage=TEXT, what=TEXT, a={}, b={})),
 )
 
 
@@ -136,7 +145,7 @@ def test_two_runs_give_the_check_figure_of_the_design(lab):
     assert one["table"] == {"both": 103, "only_a": 53, "only_b": 27, "neither": 317, "discordant": 80}
     assert (one["problems"], one["discordant"], len(one["rows"])) == (500, 80, 80)
     assert result["measurements"][0]["ratio"] == 0.3
-    assert {"what": "eval.params.lr", "a": 0.1, "b": 0.2} in result["differences"]
+    assert {"stage": "eval", "what": "lr", "a": 0.1, "b": 0.2} in result["differences"]
     assert lab.result(B, A)["comparisons"][0]["pass"][0]["verdict"] == "worse"
 
 
@@ -153,13 +162,44 @@ def test_people_read_the_same(lab):
     assert lab.compare(A, B, "--all")[0].count("t/") == 500
 
 
+def test_values_read_as_in_runs_show(lab):
+    lab.write(A, {"eval": [size(1_500_000)]})
+    lab.write(B, {"eval": [size(5400, "s")]})
+    lines = [line.split() for line in lab.compare(A, B)[0].splitlines()]
+    assert ["eval", "size", "of", "mbpp@test", "1.5", "MB", "90", "min"] in lines
+    assert command(["runs", "show", B, "--store", str(lab.store.root)]) == 0
+    assert "  90 min  " in lab.capture.readouterr().out
+
+
+def test_settings_inside_a_setting_differ_one_by_one_as_in_runs_diff(lab):
+    lab.write(A, {"eval": [LEFT]}, config={"width": 8, "depth": 2})
+    lab.write(B, {"eval": [RIGHT]}, config={"width": 9, "depth": 2})
+    one = {"stage": "eval", "what": "config.width", "a": 8, "b": 9}
+    assert lab.result(A, B)["differences"] == [one]
+    assert command(["runs", "diff", A, B, "--json", "--store", str(lab.store.root)]) == 0
+    assert json.loads(lab.capture.readouterr().out)["differences"] == [one]
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["compare"], "hrmctl runs diff"),
+        (["runs", "diff"], "hrmctl compare"),
+        (["power"], "hrmctl compare RUN_A RUN_B"),
+    ],
+)
+def test_a_help_says_which_command_answers_the_other_question(capsys, argv, told):
+    assert command([*argv, "--help"]) == 0
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
 def test_stages_of_one_run_and_of_the_latest(lab):
     lab.write(A, {"hrm": [LEFT], "gpt2": [RIGHT]})
     for argv in ((f"{A}:hrm", f"{A}:gpt2"), (":hrm", ":gpt2")):
         result = lab.result(*argv)
         assert (result["a"]["stage"], result["b"]["stage"]) == ("hrm", "gpt2")
         assert result["comparisons"][0]["pass"][0]["delta"] == 0.052
-        assert [row["what"] for row in result["differences"]] == ["stage.inputs.model"]
+        assert [(row["stage"], row["what"]) for row in result["differences"]] == [("hrm, gpt2", "input model")]
 
 
 def test_equal_sides_and_degenerate_tables_are_undecided(lab):
