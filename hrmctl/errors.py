@@ -16,6 +16,11 @@ class Problem:
     column: int = 0
     remedy: str = ""
 
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """File, line and column."""
+        return self.file, self.line, self.column
+
     def __str__(self) -> str:
         place = self.file
         if self.line:

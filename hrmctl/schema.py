@@ -11,7 +11,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Collection, Mapping, Sequence, Sized
 from dataclasses import MISSING, dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import annotated_types as at
 
 from hrmctl.errors import InputError, Problem
-from hrmctl.yamlio import Node, kind_of, suggest
+from hrmctl.yamlio import Node, kind_of, nearest, suggest
 
 T = TypeVar("T")
 
@@ -76,24 +76,27 @@ def _unwrap(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 # --- decoding -----------------------------------------------------------------------------------
 
 
-def decode(node: Node, cls: type[T], problems: list[Problem]) -> T | None:
-    """An instance of dataclass `cls`, or None with every fault appended to `problems`."""
+def decode(node: Node, cls: type[T], problems: list[Problem], excused: Collection[str] = ()) -> T | None:
+    """An instance of dataclass `cls`, or None with every fault appended to `problems`.
+
+    What is misspelt is not called missing as well, nor are the `excused` keys, of which something was told elsewhere.
+    """
     before = len(problems)
     if not isinstance(node.value, dict):
         problems.append(node.problem(f"expected a mapping, found {kind_of(node)}"))
         return None
     known = {f.name: f for f in fields_of(cls)}  # type: ignore[arg-type]
-    for key in node.value:
-        if key not in known:
-            problems.append(node.key_problem(key, f"unknown key '{key}'", suggest(key, known)))
+    unknown = [key for key in node.value if key not in known]
+    for key in unknown:
+        problems.append(node.key_problem(key, f"unknown key '{key}'", suggest(key, known)))
+    missing = [name for name, spec in known.items() if spec.required and name not in node.value]
+    excused = {*excused, *filter(None, (nearest(key, known) for key in unknown))} if missing else ()
+    problems.extend(node.problem(f"missing key '{name}'", known[name].doc) for name in missing if name not in excused)
     values = {}
-    for name, spec in known.items():
-        child = node.value.get(name)
-        if child is None and spec.required:
-            problems.append(node.problem(f"missing key '{name}'", spec.doc))
-        elif child is not None:
-            values[spec.attribute] = decode_value(child, spec.type, problems, spec.bounds, name)
-    if len(problems) > before:
+    for name in (name for name in known if name in node.value):
+        spec = known[name]
+        values[spec.attribute] = decode_value(node.value[name], spec.type, problems, spec.bounds, name)
+    if missing or len(problems) > before:
         return None
     return _construct(node, cls, values, problems)
 

@@ -8,7 +8,7 @@ nothing recurses, so that a hostile file costs no more than a small one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -80,12 +80,17 @@ class Node:
         return cls(value, file)
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` was probably meant to be."""
+    return next(iter(get_close_matches(name, sorted(known), n=1)), None)
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?` for the nearest known name, or the list of names when few are known."""
     names = sorted(known)
-    close = get_close_matches(name, names, n=1)
-    if close:
-        return f"did you mean '{close[0]}'?"
+    close = nearest(name, names)
+    if close is not None:
+        return f"did you mean '{close}'?"
     return f"known: {', '.join(names)}" if 0 < len(names) <= 12 else ""
 
 
@@ -113,8 +118,21 @@ def load(path: Path) -> Node:
     return parse(read_text(path), str(path))
 
 
+def load_faulty(path: Path) -> tuple[Node, Sequence[Problem]]:
+    """As `load`, but keys that cannot stand (given twice, or no text) are left out and their faults handed over.
+
+    Raises InputError where the rest cannot be told without them.
+    """
+    builder = _build(read_text(path), str(path))
+    return builder.document(strict=builder.foreign), builder.problems
+
+
 def parse(text: str, file: str = "<text>") -> Node:
     """The one document of `text`. Raises InputError with every fault that was found."""
+    return _build(text, file).document()
+
+
+def _build(text: str, file: str) -> _Builder:
     _refuse_unprintable(text, file)
     builder = _Builder(file)
     try:
@@ -126,11 +144,7 @@ def parse(text: str, file: str = "<text>") -> Node:
         raise InputError(Problem(*_explain(error.problem or "not YAML", text, file, line, column))) from error
     except yaml.YAMLError as error:
         raise InputError(Problem(f"not YAML: {str(error).splitlines()[0]}", file)) from error
-    if builder.problems:
-        raise InputError(*builder.problems)
-    if builder.root is None:
-        raise InputError(Problem("the file is empty", file, 1, 1))
-    return builder.root
+    return builder
 
 
 def _refuse_unprintable(text: str, file: str) -> None:
@@ -163,6 +177,15 @@ class _Builder:
         self.problems: list[Problem] = []
         self.stack: list[tuple[Node, list[Node | None]]] = []
         self.values = 0
+        self.foreign = False  # whether there is what YAML has and hrmctl has not, such as aliases
+
+    def document(self, strict: bool = True) -> Node:
+        """The one document. Raises InputError where there is none, and if `strict` with every fault."""
+        if strict and self.problems:
+            raise InputError(*self.problems)
+        if self.root is None:
+            raise InputError(Problem("the file is empty", self.file, 1, 1))
+        return self.root
 
     def take(self, event: Any) -> None:
         if len(self.problems) >= MAX_PROBLEMS:
@@ -220,6 +243,7 @@ class _Builder:
             self._fault(event, f"tags are not part of hrmctl's YAML ({event.tag})", "remove it")
 
     def _fault(self, event: Any, message: str, remedy: str) -> None:
+        self.foreign = True
         self.problems.append(self._node(event, None).problem(message, remedy))
 
     def _node(self, event: Any, value: Any) -> Node:

@@ -34,7 +34,10 @@ LINES = {
         f"{HEAD}stages: {{a: {{uses: lab.make}}}}\nstagse: {{}}\n",
         "lab.yaml:5:1: unknown key 'stagse'; did you mean 'stages'?",
     ),
-    "a duplicate key": (f"{HEAD}seed: 8\nstages: {{}}\n", "lab.yaml:4:1: duplicate key 'seed'; first given in line 3"),
+    "a duplicate key": (
+        f"{HEAD}seed: 8\nstages: {{a: {{uses: lab.make}}}}\n",
+        "lab.yaml:4:1: duplicate key 'seed'; first given in line 3",
+    ),
     "a tab": (f"{HEAD}stages:\n\ta: 1\n", "lab.yaml:5:1: a tab in the indentation; indent with spaces"),
     "a wrong type": (
         f"{HEAD}stages:\n  a: {{uses: lab.train, with: {{data: hrmctl_plugins.py, steps: ten}}}}\n",

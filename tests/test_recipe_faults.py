@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hrmctl.errors import InputError
 from hrmctl.plugins import catalog
-from hrmctl.recipe import Plan, load_recipe, make_plan
+from hrmctl.recipe import Plan, load_recipe, make_plan, read_recipe
 from hrmctl.recipe.plan import MAX_CELLS
 
 from .lab import HEAD, write_lab, write_recipe
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def plan(body: str, settings: Sequence[str] = (), head: str = HEAD) -> Plan:
     recipe = write_recipe(FOLDER[0], body, head)
-    return make_plan(load_recipe(recipe, settings), catalog(FOLDER[0]))
+    return make_plan(read_recipe(recipe, settings), catalog(FOLDER[0]))
 
 
 def faults(body: str, settings: Sequence[str] = (), head: str = HEAD) -> list[str]:
@@ -177,13 +177,84 @@ def test_every_fault_of_every_stage_is_told_at_once() -> None:
         """
     )
     assert [line.split(": ")[0] for line in found] == [
+        "lab.yaml:6:39",
+        "lab.yaml:7:37",
+        "lab.yaml:7:59",
         "lab.yaml:8:13",
         "lab.yaml:9:30",
-        "lab.yaml:7:37",
-        "lab.yaml:6:39",
-        "lab.yaml:7:59",
         "lab.yaml:9:56",
     ]
+
+
+def test_faults_of_every_step_of_reading_are_told_in_the_order_of_the_file() -> None:
+    found = faults(
+        """
+        vars: {n: 3, bad: .nan}
+        seeed: 4
+        stages:
+          data: {uses: lab.make, wiht: {text: a}}
+          a: {uses: lab.train, with: {data: "${data.data}", steps: "${vars.m}", pause: "${vars.bad}"}}
+          a: {uses: lab.make}
+          2b: {uses: lab.train, with: {data: "${a.modle}", steps: 0}}
+          c: {uses: lab.trian, threads: 0}
+          d: {with: {text: 1}}
+          e: {uses: lab.make, after: [d, f, g], matrix: {text: [a, 1, 2], seed: [1, x]}}
+          f: {uses: lab.make, after: [e]}
+        contracts: [absent.yaml, "${vars.m}.yaml"]
+        """,
+        ["vars.k=1", "seed"],
+    )
+    assert [line.removeprefix("lab.yaml:").partition(" and in ")[0] for line in found] == [
+        "--set vars.k=1: the recipe has no 'k' there; known: bad, n",
+        "--set seed: no '='; write --set vars.steps=100",
+        "5:19: nan is not a number that a recipe can hold; write a finite number",
+        "6:1: unknown key 'seeed'; did you mean 'seed'?",
+        "8:26: unknown key 'wiht'; did you mean 'with'?",
+        "9:60: unknown variable '${vars.m}'; known: bad, n",
+        "10:3: duplicate key 'a'; first given in line 9",
+        "11:3: '2b' is not a name; letters, digits, - and _; first a letter",
+        "11:38: stage 'a' has no output 'modle'; did you mean 'model'?",
+        "11:59: steps: an integer ('0') is out of range; must be at least 1",
+        "12:13: unknown stage 'lab.trian'; did you mean 'lab.train'?",
+        "12:33: threads: an integer ('0') is out of range; must be at least 1",
+        "13:6: missing key 'uses'; the stage's name, e.g. finetune or data.generate",
+        "14:37: after: no stage 'g'; known: 2b, a, c, d, data, e, f",
+        "14:60: text: expected text, found an integer ('1')",
+        "14:63: text: expected text, found an integer ('2')",
+        "14:77: seed: expected an integer, found text ('x')",
+        "15:6: stages form a cycle: f → e → f; remove one reference",
+        "16:13: no contract matches 'absent.yaml'; looked beside the recipe",
+        "16:26: unknown variable '${vars.m}'; known: bad, n",
+    ]
+
+
+ONE_FAULT = [
+    "vras: {n: 3}\nstages:\n  a: {uses: lab.train, with: {data: words.txt, steps: '${vars.n}'}}\n",
+    "vars: [3]\nstages:\n  a: {uses: lab.train, with: {data: words.txt, steps: '${vars.n}'}}\n",
+    "vars: {n: .inf}\nstages:\n  a: {uses: lab.train, with: {data: words.txt, steps: '${vars.n}'}}\n",
+    "stages:\n  a: {uses: lab.train, with: {dta: words.txt}}\n",
+    "stages:\n  a: {uses: lab.train, wiht: {data: words.txt}}\n  b: {uses: lab.make, after: [a]}\n",
+    "stages:\n  a: {uses: '${vars.n}'}\n",
+    "stages:\n  a: {uses: lab.make, matrix: {text: '${vars.n}'}}\n",
+    "stages:\n  a: {usse: lab.make}\n  b: {uses: lab.train, with: {data: '${a.data}'}}\n",
+    "stages:\n  a: {uses: eval, with: {modle: words.txt, tasks: words.txt}}\n",
+    "stages:\n  a: {uses: eval, with: {model: words.txt, tasks: words.txt, source: '${vars.n}'}}\n",
+    "stages:\n  a: &x {uses: lab.make}\n  b: {<<: *x, uses: lab.train}\n",
+]
+
+
+@pytest.mark.parametrize("body", ONE_FAULT)
+def test_a_fault_makes_no_others(body: str) -> None:
+    found = faults(body)
+    assert len(found) == (1 if "&x" not in body else 2), found
+
+
+def test_a_kind_that_is_misspelt_hides_nothing() -> None:
+    stages = "name: x\nstages: {a: {uses: lab.maek}}"
+    for head, place in [("knid: recipe", "1:1: unknown key 'knid'"), ("kind: recip", "1:7: not a recipe: 'recip'")]:
+        first, second = faults("", head=f"{head}\n{stages}")
+        assert first.startswith(f"lab.yaml:{place}")
+        assert second.startswith("lab.yaml:3:20: unknown stage 'lab.maek'")
 
 
 def test_an_unknown_stage_also_names_broken_plugins(tmp_path: Path) -> None:
@@ -298,7 +369,7 @@ PLACES = [
 def test_no_setting_surprises(pairs: list[tuple[str, str]]) -> None:
     for texts in ([f"{k}={v}" for k, v in pairs], [f"stages.a.{k}={v}" for k, v in pairs]):
         with suppress(InputError):
-            make_plan(load_recipe(FOLDER[0] / "vars.yaml", texts), catalog(FOLDER[0]))
+            make_plan(read_recipe(FOLDER[0] / "vars.yaml", texts), catalog(FOLDER[0]))
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=6), st.lists, max_leaves=5))
@@ -309,4 +380,4 @@ def test_no_value_anywhere_surprises(value: Any) -> None:
     text = yaml.safe_dump(value, default_flow_style=True).replace("\n...\n", "").strip()
     for path in PLACES:
         with suppress(InputError):
-            make_plan(load_recipe(FOLDER[0] / "vars.yaml", [f"{path}={text}"]), catalog(FOLDER[0]))
+            make_plan(read_recipe(FOLDER[0] / "vars.yaml", [f"{path}={text}"]), catalog(FOLDER[0]))

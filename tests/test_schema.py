@@ -220,7 +220,6 @@ def test_every_fault_is_told_at_once() -> None:
     found = faults("nmae: a\nsteps: 99\nmode: x\npoints: [{y: 2}, {x: a, z: 1}]\n")
     assert [text.split(": ")[0].removeprefix("f.yaml:") for text in found] == [
         "1:1",
-        "1:1",
         "2:8",
         "3:7",
         "4:10",

@@ -42,14 +42,14 @@ def pipeline(
     4 a stage failed, 130 interrupted.
     """
     from hrmctl.plugins import catalog as load_catalog
-    from hrmctl.recipe import load_recipe, make_plan
+    from hrmctl.recipe import make_plan, read_recipe
     from hrmctl.run.pipeline import PipelineOptions, run_pipeline
     from hrmctl.store import Store
 
     opened = Store(store)
     settings = _settings(opened, resume, set_ or [])
     catalog = load_catalog(recipe.parent)
-    made = make_plan(load_recipe(recipe, settings), catalog)
+    made = make_plan(read_recipe(recipe, settings), catalog)
     if plan:
         return _show_plan(made, catalog, opened, _cells(made, from_ or []), as_json)
     options = PipelineOptions(

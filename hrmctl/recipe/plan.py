@@ -18,9 +18,9 @@ from hrmctl.errors import InputError, Problem
 from hrmctl.model import InputSpec, StageSpec
 from hrmctl.plugins import Catalog
 from hrmctl.recipe.check import check_stage
-from hrmctl.recipe.parse import REFERENCE, Recipe, StageEntry
+from hrmctl.recipe.parse import REFERENCE, Faults, Recipe, StageEntry, in_order
 from hrmctl.schema import decode, decode_value, fields_of
-from hrmctl.yamlio import Node, suggest
+from hrmctl.yamlio import Node, nearest, suggest
 
 _EDGE = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)(?:\[([^\[\]]*)\])?\.([A-Za-z][A-Za-z0-9_-]*)\Z")
 MAX_CELLS = 1000
@@ -106,7 +106,10 @@ class _Reference:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A stage whose keys are sorted into parameters and inputs, before its matrix is laid out."""
+    """A stage whose keys are sorted into parameters and inputs, before its matrix is laid out.
+
+    What of it is `excused` may be missing: it is misspelt, or may be in what could not be read.
+    """
 
     name: str
     node: Node
@@ -114,19 +117,26 @@ class _Draft:
     spec: StageSpec
     params: Node
     inputs: Mapping[str, Sequence[_Reference | FromPath]] = field(default_factory=dict)
+    excused: frozenset[str] = frozenset()
 
 
 def make_plan(recipe: Recipe, catalog: Catalog) -> Plan:
     """Resolve `recipe`. Raises InputError with every fault: file, line, column and remedy."""
     problems: list[Problem] = []
     nodes = recipe.root.value["stages"].value
-    drafts = {name: _draft(recipe, name, nodes[name], catalog, problems) for name in recipe.entry.stages}
+    made = {name: _draft(recipe, name, nodes[name], catalog, problems) for name in nodes}
+    drafts: dict[str, _Draft | None] = {**dict.fromkeys(recipe.faults.partial), **made}
     good = {name: draft for name, draft in drafts.items() if draft is not None}
     for draft in good.values():
         _check_edges(draft, drafts, good, problems)
-    if problems:
-        _check_parameters(good.values(), catalog, problems)
-    order = _order(good, problems) if not problems else []
+    params = {name: _check_parameters(draft, problems) for name, draft in good.items()}
+    order = _order(good, problems)
+    if problems or recipe.faults.problems:
+        for name, draft in good.items():
+            if params[name] is not None and not _any_unclear(draft.node, recipe.faults):
+                problems.extend(check_stage(draft.spec, params[name], {}, draft.node, catalog))
+        new = [p for p in problems if p.place not in recipe.faults.unclear]
+        raise InputError(*in_order(recipe.path, [*recipe.faults.problems, *new]))
     planned: dict[str, list[PlannedStage]] = {}
     for name in order:
         planned[name] = _cells(recipe, good[name], planned, problems)
@@ -134,8 +144,15 @@ def make_plan(recipe: Recipe, catalog: Catalog) -> Plan:
             counts = {key: len(sources) for key, sources in stage.inputs.items()}
             problems.extend(check_stage(stage.spec, stage.params, counts, good[name].node, catalog))
     if problems:
-        raise InputError(*problems)
+        raise InputError(*in_order(recipe.path, problems))
     return Plan(recipe, [stage for name in order for stage in planned[name]])
+
+
+def _any_unclear(node: Node, faults: Faults) -> bool:
+    inside = node.value.values() if isinstance(node.value, dict) else node.value
+    if isinstance(node.value, (dict, list)) and any(_any_unclear(child, faults) for child in inside):
+        return True
+    return node.problem("").place in faults.unclear
 
 
 # --- one stage --------------------------------------------------------------------------------------
@@ -153,17 +170,18 @@ def _draft(recipe: Recipe, name: str, node: Node, catalog: Catalog, problems: li
         problems.append(given.problem("'with' must be a mapping"))
         return None
     params = {f.name for f in fields_of(spec.params)}
-    for key in given.value:
-        if key not in params and key not in spec.inputs:
-            known = params | set(spec.inputs)
-            problems.append(
-                given.key_problem(key, f"{entry.uses} has no parameter or input '{key}'", suggest(key, known))
-            )
+    known = params | set(spec.inputs)
+    unknown = [key for key in given.value if key not in known]
+    for key in unknown:
+        fault = f"{entry.uses} has no parameter or input '{key}'"
+        problems.append(given.key_problem(key, fault, suggest(key, known)))
+    excused = known if name in recipe.faults.partial else known & {nearest(key, known) for key in unknown}
     keep = {key: value for key, value in given.value.items() if key in params}
     for key, value in [*keep.items(), *entry.matrix.items()]:
         problems.extend(_stray_references(key, value))
-    inputs = {k: _sources(recipe, k, s, given, problems) for k, s in spec.inputs.items()}
-    return _Draft(name, node, entry, spec, replace(given, value=keep), inputs)
+    wanted = {k: s for k, s in spec.inputs.items() if k in given.value or k not in excused}
+    inputs = {k: _sources(recipe, k, s, given, problems) for k, s in wanted.items()}
+    return _Draft(name, node, entry, spec, replace(given, value=keep), inputs, frozenset(excused))
 
 
 def _stray_references(key: str, node: Node) -> list[Problem]:
@@ -177,14 +195,19 @@ def _stray_references(key: str, node: Node) -> list[Problem]:
     return [problem for child in inside for problem in _stray_references(key, child)]
 
 
-def _check_parameters(drafts: Iterable[_Draft], catalog: Catalog, problems: list[Problem]) -> None:
-    """Check parameters although the plan cannot be laid out, so that every fault is told at once."""
-    for draft in drafts:
-        first = {axis: values[0] for axis, values in _own_axes(draft, problems).items() if axis != "seed"}
-        node = replace(draft.params, value={**draft.params.value, **first})
-        params: Any = decode(node, draft.spec.params, problems)
-        if params is not None:
-            problems.extend(check_stage(draft.spec, params, {}, draft.node, catalog))
+def _check_parameters(draft: _Draft, problems: list[Problem]) -> Any:
+    """Check parameters before the cells are laid out; those of the first cell, None where some are wrong."""
+    before = len(problems)
+    axes = _own_axes(draft, problems)
+    kinds = {spec.name: spec for spec in fields_of(draft.spec.params)}
+    for axis, values in axes.items():
+        kind, bounds = (kinds[axis].type, kinds[axis].bounds) if axis in kinds else (int, (at.Ge(0),))
+        for value in values:
+            decode_value(value, kind, problems, bounds, axis)
+    first = {axis: values[0] for axis, values in axes.items() if axis in kinds}
+    node = replace(draft.params, value={**draft.params.value, **first})
+    params: Any = decode(node, draft.spec.params, problems, {*draft.excused, *draft.entry.matrix})
+    return params if len(problems) == before and not draft.excused else None
 
 
 def _sources(
@@ -259,7 +282,7 @@ def _bad_edge(
 
 def _order(drafts: Mapping[str, _Draft], problems: list[Problem]) -> list[str]:
     """Kahn's algorithm in the order of the file; what is left over lies on a cycle or behind one."""
-    parents = {name: _parents(draft) for name, draft in drafts.items()}
+    parents = {name: _parents(draft) & drafts.keys() for name, draft in drafts.items()}
     order: dict[str, None] = {}
     rest = list(drafts)
     while ready := [n for n in rest if parents[n] <= order.keys()]:
