@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import annotated_types as at
@@ -18,11 +15,11 @@ from hrmctl.errors import InputError, Problem
 from hrmctl.model import InputSpec, StageSpec
 from hrmctl.plugins import Catalog
 from hrmctl.recipe.check import check_stage
-from hrmctl.recipe.parse import REFERENCE, Faults, Recipe, StageEntry, in_order
-from hrmctl.schema import decode, decode_value, fields_of
-from hrmctl.yamlio import Node, nearest, suggest
+from hrmctl.recipe.draft import Draft, FromPath, Reference, check_parameters, own_axes, read_draft
+from hrmctl.recipe.parse import Faults, Recipe, in_order
+from hrmctl.schema import decode, decode_value
+from hrmctl.yamlio import Node, suggest
 
-_EDGE = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)(?:\[([^\[\]]*)\])?\.([A-Za-z][A-Za-z0-9_-]*)\Z")
 MAX_CELLS = 1000
 Cell = tuple[tuple[str, Any], ...]
 
@@ -33,13 +30,6 @@ class FromStage:
 
     stage: str
     output: str
-
-
-@dataclass(frozen=True)
-class FromPath:
-    """An input taken from a local file or folder."""
-
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -96,40 +86,16 @@ class Plan:
         return found
 
 
-@dataclass(frozen=True)
-class _Reference:
-    stage: str
-    cell: str | None
-    output: str
-    node: Node
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """A stage whose keys are sorted into parameters and inputs, before its matrix is laid out.
-
-    What of it is `excused` may be missing: it is misspelt, or may be in what could not be read.
-    """
-
-    name: str
-    node: Node
-    entry: StageEntry
-    spec: StageSpec
-    params: Node
-    inputs: Mapping[str, Sequence[_Reference | FromPath]] = field(default_factory=dict)
-    excused: frozenset[str] = frozenset()
-
-
 def make_plan(recipe: Recipe, catalog: Catalog) -> Plan:
     """Resolve `recipe`. Raises InputError with every fault: file, line, column and remedy."""
     problems: list[Problem] = []
     nodes = recipe.root.value["stages"].value
-    made = {name: _draft(recipe, name, nodes[name], catalog, problems) for name in nodes}
-    drafts: dict[str, _Draft | None] = {**dict.fromkeys(recipe.faults.partial), **made}
+    made = {name: read_draft(recipe, name, nodes[name], catalog, problems) for name in nodes}
+    drafts: dict[str, Draft | None] = {**dict.fromkeys(recipe.faults.partial), **made}
     good = {name: draft for name, draft in drafts.items() if draft is not None}
     for draft in good.values():
         _check_edges(draft, drafts, good, problems)
-    params = {name: _check_parameters(draft, problems) for name, draft in good.items()}
+    params = {name: check_parameters(draft, problems) for name, draft in good.items()}
     order = _order(good, problems)
     if problems or recipe.faults.problems:
         for name, draft in good.items():
@@ -155,101 +121,8 @@ def _any_unclear(node: Node, faults: Faults) -> bool:
     return node.problem("").place in faults.unclear
 
 
-# --- one stage --------------------------------------------------------------------------------------
-
-
-def _draft(recipe: Recipe, name: str, node: Node, catalog: Catalog, problems: list[Problem]) -> _Draft | None:
-    entry = recipe.entry.stages[name]
-    spec = catalog.stages.get(entry.uses)
-    if spec is None:
-        uses = node.value["uses"]
-        problems.append(uses.problem(f"unknown stage '{entry.uses}'", catalog.unknown(entry.uses, catalog.stages)))
-        return None
-    given = entry.with_ if node.get("with") else replace(node, value={}, keys={})
-    if not isinstance(given.value, dict):
-        problems.append(given.problem("'with' must be a mapping"))
-        return None
-    params = {f.name for f in fields_of(spec.params)}
-    known = params | set(spec.inputs)
-    unknown = [key for key in given.value if key not in known]
-    for key in unknown:
-        fault = f"{entry.uses} has no parameter or input '{key}'"
-        problems.append(given.key_problem(key, fault, suggest(key, known)))
-    excused = known if name in recipe.faults.partial else known & {nearest(key, known) for key in unknown}
-    keep = {key: value for key, value in given.value.items() if key in params}
-    for key, value in [*keep.items(), *entry.matrix.items()]:
-        problems.extend(_stray_references(key, value))
-    wanted = {k: s for k, s in spec.inputs.items() if k in given.value or k not in excused}
-    inputs = {k: _sources(recipe, k, s, given, problems) for k, s in wanted.items()}
-    return _Draft(name, node, entry, spec, replace(given, value=keep), inputs, frozenset(excused))
-
-
-def _stray_references(key: str, node: Node) -> list[Problem]:
-    """References where none is resolved: only an input takes an artifact."""
-    if isinstance(node.value, str) and REFERENCE.search(node.value):
-        fault = f"'{key}' is a parameter and takes no reference, but says '{node.value}'"
-        return [node.problem(fault, "only ${vars.name} can stand here")]
-    inside = node.value.values() if isinstance(node.value, dict) else node.value
-    if not isinstance(node.value, (dict, list)):
-        return []
-    return [problem for child in inside for problem in _stray_references(key, child)]
-
-
-def _check_parameters(draft: _Draft, problems: list[Problem]) -> Any:
-    """Check parameters before the cells are laid out; those of the first cell, None where some are wrong."""
-    before = len(problems)
-    axes = _own_axes(draft, problems)
-    kinds = {spec.name: spec for spec in fields_of(draft.spec.params)}
-    for axis, values in axes.items():
-        kind, bounds = (kinds[axis].type, kinds[axis].bounds) if axis in kinds else (int, (at.Ge(0),))
-        for value in values:
-            decode_value(value, kind, problems, bounds, axis)
-    first = {axis: values[0] for axis, values in axes.items() if axis in kinds}
-    node = replace(draft.params, value={**draft.params.value, **first})
-    params: Any = decode(node, draft.spec.params, problems, {*draft.excused, *draft.entry.matrix})
-    return params if len(problems) == before and not draft.excused else None
-
-
-def _sources(
-    recipe: Recipe, key: str, spec: InputSpec, given: Node, problems: list[Problem]
-) -> list[_Reference | FromPath]:
-    node = given.value.get(key)
-    if node is None or node.value is None or node.value == "":
-        if spec.required:
-            place = given.key_problem(key, f"input '{key}' is missing", spec.summary)
-            problems.append(place)
-        return []
-    if isinstance(node.value, list) and not spec.many:
-        problems.append(node.problem(f"input '{key}' takes one artifact, not a list"))
-        return []
-    items = node.value if isinstance(node.value, list) else [node]
-    found = [_source(recipe, key, item, problems) for item in items]
-    return [source for source in found if source is not None]
-
-
-def _source(recipe: Recipe, key: str, node: Node, problems: list[Problem]) -> _Reference | FromPath | None:
-    if not isinstance(node.value, str):
-        problems.append(node.problem(f"input '{key}' must be ${{stage.output}} or a path"))
-        return None
-    whole = REFERENCE.fullmatch(node.value)
-    if whole:
-        edge = _EDGE.match(whole[1])
-        if edge is None:
-            problems.append(node.problem(f"'{node.value}' is not a reference", "write ${stage.output}"))
-            return None
-        return _Reference(edge[1], edge[2], edge[3], node)
-    for base in (recipe.path.parent, Path()):
-        # What cannot be a path (`~nobody`, a name too long) is no file either.
-        with suppress(OSError, ValueError, RuntimeError):
-            path = base / Path(node.value).expanduser()
-            if path.is_file() or path.is_dir():
-                return FromPath(path)
-    problems.append(node.problem(f"input '{key}': no file or folder '{node.value}'", "write a path or ${stage.output}"))
-    return None
-
-
 def _check_edges(
-    draft: _Draft, all_drafts: Mapping[str, _Draft | None], good: Mapping[str, _Draft], problems: list[Problem]
+    draft: Draft, all_drafts: Mapping[str, Draft | None], good: Mapping[str, Draft], problems: list[Problem]
 ) -> None:
     after = draft.node.get("after")
     for item in after.value if after else ():
@@ -257,12 +130,12 @@ def _check_edges(
             problems.append(item.problem(f"after: no stage '{item.value}'", suggest(item.value, all_drafts)))
     for key, sources in draft.inputs.items():
         for source in sources:
-            if isinstance(source, _Reference):
+            if isinstance(source, Reference):
                 problems.extend(_bad_edge(source, draft.spec.inputs[key], all_drafts, good))
 
 
 def _bad_edge(
-    source: _Reference, spec: InputSpec, all_drafts: Mapping[str, _Draft | None], good: Mapping[str, _Draft]
+    source: Reference, spec: InputSpec, all_drafts: Mapping[str, Draft | None], good: Mapping[str, Draft]
 ) -> list[Problem]:
     if source.stage not in all_drafts:
         return [source.node.problem(f"no stage '{source.stage}'", suggest(source.stage, all_drafts))]
@@ -280,7 +153,7 @@ def _bad_edge(
     return []
 
 
-def _order(drafts: Mapping[str, _Draft], problems: list[Problem]) -> list[str]:
+def _order(drafts: Mapping[str, Draft], problems: list[Problem]) -> list[str]:
     """Kahn's algorithm in the order of the file; what is left over lies on a cycle or behind one."""
     parents = {name: _parents(draft) & drafts.keys() for name, draft in drafts.items()}
     order: dict[str, None] = {}
@@ -296,9 +169,9 @@ def _order(drafts: Mapping[str, _Draft], problems: list[Problem]) -> list[str]:
     return list(order)
 
 
-def _parents(draft: _Draft) -> set[str]:
+def _parents(draft: Draft) -> set[str]:
     sources = itertools.chain.from_iterable(draft.inputs.values())
-    return {s.stage for s in sources if isinstance(s, _Reference)} | set(draft.entry.after)
+    return {s.stage for s in sources if isinstance(s, Reference)} | set(draft.entry.after)
 
 
 def _cycle(rest: list[str], parents: Mapping[str, set[str]]) -> list[str]:
@@ -314,9 +187,9 @@ def _cycle(rest: list[str], parents: Mapping[str, set[str]]) -> list[str]:
 
 
 def _cells(
-    recipe: Recipe, draft: _Draft, planned: Mapping[str, list[PlannedStage]], problems: list[Problem]
+    recipe: Recipe, draft: Draft, planned: Mapping[str, list[PlannedStage]], problems: list[Problem]
 ) -> list[PlannedStage]:
-    own = _own_axes(draft, problems)
+    own = own_axes(draft, problems)
     inherited = _inherited(draft, planned)
     if not inherited and all(planned[name] for name in _parents(draft)):
         remedy = "name one, e.g. ${stage[seed=1].model}"
@@ -338,21 +211,7 @@ def _cells(
     return found
 
 
-def _own_axes(draft: _Draft, problems: list[Problem]) -> dict[str, list[Node]]:
-    axes: dict[str, list[Node]] = {}
-    known = {f.name for f in fields_of(draft.spec.params)} | {"seed"}
-    for axis, node in draft.entry.matrix.items():
-        if axis not in known:
-            fault = f"matrix: '{axis}' is no parameter of {draft.spec.name}"
-            problems.append(draft.node.value["matrix"].key_problem(axis, fault, suggest(axis, known)))
-        elif not isinstance(node.value, list) or not node.value:
-            problems.append(node.problem(f"matrix: '{axis}' needs a list of values"))
-        else:
-            axes[axis] = node.value
-    return axes
-
-
-def _inherited(draft: _Draft, planned: Mapping[str, list[PlannedStage]]) -> list[dict[str, Any]]:
+def _inherited(draft: Draft, planned: Mapping[str, list[PlannedStage]]) -> list[dict[str, Any]]:
     """Every consistent combination of the cells of the stages that this one takes its inputs from."""
     combinations: list[dict[str, Any]] = [{}]
     for source in itertools.chain.from_iterable(draft.inputs.values()):
@@ -366,7 +225,7 @@ def _inherited(draft: _Draft, planned: Mapping[str, list[PlannedStage]]) -> list
 
 def _planned(
     recipe: Recipe,
-    draft: _Draft,
+    draft: Draft,
     cell: dict[str, Any],
     own: Mapping[str, list[Node]],
     planned: Mapping[str, list[PlannedStage]],
@@ -390,7 +249,7 @@ def _planned(
 
 
 def _resolve(
-    sources: Sequence[_Reference | FromPath],
+    sources: Sequence[Reference | FromPath],
     axes: Mapping[str, Any],
     planned: Mapping[str, list[PlannedStage]],
     problems: list[Problem],

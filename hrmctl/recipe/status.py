@@ -11,7 +11,8 @@ from hrmctl.jsonio import digest_of, to_json
 from hrmctl.machine import hardware, tools
 from hrmctl.model import Artifact
 from hrmctl.plugins import Catalog, stage_version
-from hrmctl.recipe.plan import FromPath, FromStage, Plan, PlannedStage
+from hrmctl.recipe.draft import FromPath
+from hrmctl.recipe.plan import FromStage, Plan, PlannedStage
 from hrmctl.store import Store, content_digest
 
 Inputs = Mapping[str, Sequence[Mapping[str, str]]]
