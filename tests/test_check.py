@@ -126,6 +126,25 @@ def test_what_a_recipe_asked_as_a_question_is_one_on_its_runs(lab: Path) -> None
     assert (found["kind"], found["run"]) == ("acceptance", claimed)
 
 
+def test_a_misspelt_stage_or_name_is_asked_about(lab: Path) -> None:
+    write_contract(lab, CONTRACT.replace("LAB-LOSS", "LAB-STAGE").replace("lab.train", "lab.trian"), "stage.yaml")
+    write_contract(lab, CONTRACT.replace("LAB-LOSS", "LAB-NAME").replace("name: loss", "name: losss"), "name.yaml")
+    write_contract(lab, MISSING, "missing.yaml")
+    run_lab(recipe(lab, "lab", CHAIN))
+    found = check(lab, "stage.yaml", "name.yaml", "missing.yaml", code=3)
+    reasons = {name: found[f"LAB-{name}/one"]["reason"] for name in ("STAGE", "NAME", "MISSING")}
+    named = "no losss (measurement/v1) of a stage lab.train about lab-model; did you mean 'loss'?"
+    assert reasons == {
+        "STAGE": "no evidence e: no plugin provides the stage lab.trian; did you mean 'lab.train'?",
+        "NAME": f"no evidence e: {named}",
+        "MISSING": "no evidence e: no plugin provides the stage merge",
+    }
+    lint = command("contracts", "lint", "stage.yaml", "name.yaml", "missing.yaml", cwd=lab, check=0)
+    (line,) = lint.stderr.splitlines()
+    remedy = "did you mean 'lab.train'?"
+    assert line == f"warning: stage.yaml:7:36: no plugin provides the stage 'lab.trian'; {remedy}"
+
+
 def test_what_is_untested_says_what_would_measure_it(lab: Path) -> None:
     write_contract(lab)
     write_contract(lab, MISSING, "missing.yaml")

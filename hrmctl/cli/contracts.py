@@ -23,8 +23,8 @@ def _load(paths: list[Path] | None) -> tuple[Any, Any]:
     from hrmctl.contract import load_contracts
     from hrmctl.plugins import catalog
 
-    measures = catalog(Path.cwd()).measures
-    return load_contracts(paths or [FOLDER], measures), measures
+    found = catalog(Path.cwd())
+    return load_contracts(paths or [FOLDER], found.measures), found
 
 
 @app.command("list")
@@ -69,11 +69,11 @@ def lint(
     from hrmctl.errors import InputError
     from hrmctl.run.judge import proof_of
 
-    items, measures = _load(paths)
-    problems = [problem for item in items for problem in proof_of(item, measures).problems]
+    items, found = _load(paths)
+    problems = [problem for item in items for problem in proof_of(item, found.measures).problems]
     if problems:
         raise InputError(*problems)
-    warnings = [w for item in items if isinstance(item, Contract) for w in advice(item, measures)]
+    warnings = [w for item in items if isinstance(item, Contract) for w in advice(item, found.measures, found.stages)]
     for warning in warnings:
         say(f"warning: {warning}")
     print(f"{len(items)} contracts are well formed and proven")
@@ -85,8 +85,8 @@ def prove(paths: Paths = None, as_json: JsonOption = False) -> int:
     """Run every control and every mutant; print killed/total of each contract."""
     from hrmctl.run.judge import proof_of
 
-    items, measures = _load(paths)
-    proofs = [proof_of(item, measures) for item in items]
+    items, found = _load(paths)
+    proofs = [proof_of(item, found.measures) for item in items]
     if as_json:
         print_json(
             [

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from hrmctl.contract.parse import is_p
 from hrmctl.contract.spec import Clause, Contract, Ref
 from hrmctl.errors import Problem
 from hrmctl.model import MeasureSpec
 from hrmctl.registry import resolve
+from hrmctl.yamlio import nearest
 
 
-def advice(contract: Contract, measures: Mapping[str, MeasureSpec]) -> Iterator[Problem]:
-    """All warnings on a contract: those of the core, and those of the measures that it uses."""
+def advice(contract: Contract, measures: Mapping[str, MeasureSpec], stages: Collection[str] = ()) -> Iterator[Problem]:
+    """All warnings on a contract: those of the core, told the `stages` there are, and those of its measures."""
+    yield from _misspelt(contract, stages)
     yield from _uncorrected(contract)
     for measure in contract.measures.values():
         if measures[measure.fn].lint:
             yield from resolve(measures[measure.fn].lint)(contract, measure)
+
+
+def _misspelt(contract: Contract, stages: Collection[str]) -> Iterator[Problem]:
+    """A stage that no plugin provides, where one has nearly that name; a contract may be ahead of its stage."""
+    for name, query in contract.observed.items():
+        close = nearest(query.stage, stages)
+        if query.stage not in stages and close:
+            place = contract.place.value["evidence"].value[name].value["stage"]
+            yield place.problem(f"no plugin provides the stage '{query.stage}'", f"did you mean '{close}'?")
 
 
 def _uncorrected(contract: Contract) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from hrmctl.contract.parse import is_p
 from hrmctl.contract.prove import Proof, prove
 from hrmctl.contract.spec import Contract, Query, Subject, Value
 from hrmctl.model import Evidence, Judgement, MeasureSpec, Question, Verdict
+from hrmctl.yamlio import nearest
 
 MOST_CANDIDATES = 10_000
 
@@ -21,7 +22,8 @@ class Facts:
     kind of stage that failed or was blocked in the run, the reason; `partial` gives, for the digest of evidence
     whose stage has other cells that did not finish, which: the cells that are there may be the lucky ones.
     `stages` are those that plugins provide (None where nobody asked), and `remedy` gives the command that would have
-    a contract's missing evidence reported by a stage, empty where none is known. `attempts` says how many models were
+    a contract's missing evidence reported by a stage, empty where none is known. `reported` gives type and name of the
+    evidence that stages of a kind reported in the runs looked at. `attempts` says how many models were
     judged on the test set of a contract and its digests by role, those included: evidence that the ledger gives."""
 
     has: Callable[[str], bool] = lambda need: False
@@ -29,6 +31,7 @@ class Facts:
     partial: Mapping[str, str] = field(default_factory=dict)
     stages: Collection[str] | None = None
     remedy: Callable[[Contract, Subject, str], str] = lambda contract, subject, stage: ""
+    reported: Callable[[str], Collection[tuple[str, str]]] = lambda stage: ()
     attempts: Callable[[str, Mapping[str, str]], int] = lambda contract, subjects: 1
 
 
@@ -248,17 +251,33 @@ def _require_all(contract: Contract, subject: Subject, found: Mapping[str, Seque
 def _untested(contract: Contract, subject: Subject, missing: Sequence[str], facts: Facts) -> tuple[str, str]:
     """Why the evidence is missing, and what would change that."""
     things = " and ".join(subject.labels.values())
-    wanted = [contract.evidence[name].stage for name in missing]
-    unknown = [stage for stage in wanted if facts.stages is not None and stage not in facts.stages]
-    if unknown:
-        reason = f"no evidence {missing[0]}: no plugin provides the stage {unknown[0]}"
-        return reason, f"install a plugin whose hrmctl_stages gives the stage {unknown[0]}, and run it on {things}"
+    known = facts.stages
+    for name in missing:
+        stage = contract.evidence[name].stage
+        if known is not None and stage not in known:
+            reason = f"no evidence {name}: no plugin provides the stage {stage}{_meant(stage, known)}"
+            return reason, f"install a plugin whose hrmctl_stages gives the stage {stage}, and run it on {things}"
     query = contract.evidence[missing[0]]
     what = f"{query.name} ({query.type})" if query.name else query.type
     reason = f"no evidence {missing[0]}: no {what} of a stage {query.stage} about {things}"
-    return reason, facts.remedy(contract, subject, query.stage) or (
+    return reason + _misnamed(query, facts.reported(query.stage)), facts.remedy(contract, subject, query.stage) or (
         f"no recipe here names it: run the stage {query.stage} on {things}"
     )
+
+
+def _misnamed(query: Query, reported: Collection[tuple[str, str]]) -> str:
+    """What stages of this kind reported that was probably meant; a stage may give names that nobody knows before."""
+    types = sorted(kind for kind, name in reported if name == query.name)
+    if not query.name or query.type in types:
+        return ""
+    if types:
+        return f"; its {query.name} is {types[0]}"
+    return _meant(query.name, {name for kind, name in reported if kind == query.type})
+
+
+def _meant(name: str, known: Collection[str]) -> str:
+    close = nearest(name, known)
+    return f"; did you mean '{close}'?" if close else ""
 
 
 def _joined(found: Mapping[str, Sequence[Candidate]]) -> list[Candidate]:

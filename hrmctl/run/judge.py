@@ -121,7 +121,7 @@ def judge_all(
 
     A contract is a hypothesis where the recipe of that run asked it as one. `rows` are those of the ledger.
     """
-    facts = Facts(has=has, stages=frozenset(catalog.stages), remedy=Remedies().of)
+    facts = Facts(has=has, stages=frozenset(catalog.stages), remedy=Remedies().of, reported=witnesses.reported)
     contracts = [item for item in claims.items if isinstance(item, Contract)]
     proofs = {item.id: prove(item, catalog.measures) for item in contracts}
 

@@ -131,6 +131,11 @@ class Witnesses:
     def _seen(self, witness: Witness, stages: Collection[str]) -> list[Evidence]:
         return [self._shelf.heading(digest) for digest in witness.digests(stages)]
 
+    def reported(self, stage: str) -> frozenset[tuple[str, str]]:
+        """Type and name of all evidence that stages of a kind reported."""
+        seen = (self._seen(witness, [stage]) for witness in self._all if stage.encode() in witness.text)
+        return frozenset((piece.type, piece.name) for pieces in seen for piece in pieces)
+
     def text(self, run: str) -> bytes:
         """The lock of a run as it was read."""
         return next(witness.text for witness in self._all if witness.run == run)

@@ -79,6 +79,25 @@ def test_a_proxy_never_stands_for_the_claim(checked: Any, speed: Observe) -> Non
     assert claim.remedy == "no recipe here names it: run the stage bench on hrm-27m and gpt2"
 
 
+@pytest.mark.parametrize(
+    ("reported", "asked"),
+    [
+        ({("measurement/v1", "spede")}, "; did you mean 'spede'?"),
+        ({("series/v1", "speed"), ("measurement/v1", "spede")}, "; its speed is series/v1"),
+        ({("series/v1", "spede"), ("measurement/v1", "loss")}, ""),
+        ({("measurement/v1", "speed"), ("measurement/v1", "spede")}, ""),
+        (set(), ""),
+    ],
+)
+def test_a_name_that_no_stage_of_the_kind_reported_is_asked_about(
+    checked: Any, reported: set[tuple[str, str]], asked: str
+) -> None:
+    facts = Facts(reported={"bench": reported}.__getitem__)
+    proxy = checked(PAIR, [], facts=facts)["proxy"]
+    reason = "no evidence v: no speed (measurement/v1) of a stage bench about hrm-tiny and gpt2"
+    assert (proxy.verdict, proxy.reason) == ("UNTESTED", reason + asked)
+
+
 def test_blocked_by_the_machine_or_by_a_stage(checked: Any, speed: Observe) -> None:
     claim = checked(PAIR, [])["claim"]
     assert (claim.verdict, claim.because) == ("BLOCKED", "v")
