@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from hrmctl.contract import payload
-from hrmctl.contract.spec import ORDERED, Clause, Contract, Measure, Ref, Value
+from hrmctl.contract.spec import COMBINATORS, ORDERED, Clause, Contract, Measure, Ref, Value
 from hrmctl.errors import MeasureError, Undecidable
 from hrmctl.jsonio import to_json
 from hrmctl.model import Evidence, MeasureSpec, Verdict
@@ -211,12 +211,22 @@ def _compare(op: str, margins: list[Fraction], slack: tuple[Fraction, Fraction])
 
 def say(clause: Clause, lookup: Lookup) -> str:
     """The clause as it turned out, with both numbers: `p.value 0.198 is not ≥ 0.2`."""
-    if clause.op == "not":
-        return say(clause.parts[0], lookup)
+    return " and ".join(_said(leaf, lookup) for leaf in telling(clause, lookup))
+
+
+def telling(clause: Clause, lookup: Lookup) -> Iterator[Clause]:
+    """The comparisons that make the clause turn out as it does."""
+    if clause.op not in COMBINATORS:
+        yield clause
+        return
+    held = holds(clause, lookup) != (clause.op == "not")
+    for part in clause.parts:
+        if holds(part, lookup) == held:
+            yield from telling(part, lookup)
+
+
+def _said(clause: Clause, lookup: Lookup) -> str:
     held = holds(clause, lookup)
-    if clause.parts or clause.op in ("all", "any"):
-        telling = [part for part in clause.parts if holds(part, lookup) == held] or clause.parts
-        return " and ".join(say(part, lookup) for part in telling)
     left, rights = lookup(clause.left), [lookup(r.path) if isinstance(r, Ref) else r for r in clause.rights()]
     exact = any(left != right and shown(left) == shown(right) for right in rights)
     names = [f"{r.path} " if isinstance(r, Ref) else "" for r in clause.rights()]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
 from hrmctl.contract.clauses import ID, NAME, ClauseReader, check_id, check_name, items, section
-from hrmctl.contract.evaluate import Outcome, holds, say
+from hrmctl.contract.evaluate import Outcome, holds, telling
 from hrmctl.contract.prove import ControlResult, Proof, Survivor, mutants
 from hrmctl.contract.spec import Clause
 from hrmctl.errors import InputError, Problem
@@ -229,14 +231,31 @@ def decide_gate(gate: Gate, verdicts: Mapping[str, str], rules: Sequence[Rule] |
         if rule.when is not None and not holds(rule.when, given.__getitem__):
             continue
         verdict = Verdict(gate.verdicts[rule.then])
-        why = say(rule.when, given.__getitem__) if rule.when else "no earlier rule holds"
         open_ = [f"{gate.over[a]} is {v}" for a, v in given.items() if v in UNMEASURED]
         values = {"gate": {"outcome": rule.then}, "over": given}
         if verdict == Verdict.PASS and open_:
             reason = f"{rule.then} cannot count as PASS while {' and '.join(open_)}"
             return "INVALID", Outcome(Verdict.INVALID, rule.id, reason, values)
-        return rule.then, Outcome(verdict, rule.id, f"{rule.then}: {why}", values)
+        return rule.then, Outcome(verdict, rule.id, f"{rule.then} by {_why(rule, given)}", values)
     return "INVALID", Outcome(Verdict.INVALID, "", "no rule of the table holds")
+
+
+def _why(rule: Rule, given: Mapping[str, str]) -> str:
+    """The rule and the verdicts that make it decide: ``rule `missing`: pass1, pass10 UNTESTED; speed BLOCKED``."""
+    if rule.when is None:
+        return f"the last rule, `{rule.id}`: no earlier rule holds"
+    aliases: dict[str, list[str]] = {}
+    for alias in _telling(rule, given):
+        aliases.setdefault(given[alias], []).append(alias)
+    found = "; ".join(f"{', '.join(names)} {verdict}" for verdict, names in aliases.items())
+    return f"rule `{rule.id}`: {found}"
+
+
+def _telling(rule: Rule, given: Mapping[str, str]) -> list[str]:
+    """The aliases whose verdicts make the rule decide, each once; all of them for the last rule."""
+    if rule.when is None:
+        return list(given)
+    return list(dict.fromkeys(leaf.left for leaf in telling(rule.when, given.__getitem__)))
 
 
 def prove_gate(gate: Gate) -> Proof:
@@ -269,12 +288,12 @@ def _mutants(gate: Gate) -> Iterator[tuple[str, Rule, tuple[Rule, ...]]]:
 
 def check_gate(gate: Gate, judgements: Sequence[Judgement], run: str = "", profile: str = "") -> Judgement:
     """The gate's verdict on the judgements of one check."""
-    by_name = {f"{j.contract}/{j.subject}": j.verdict for j in judgements}
-    by_name |= {j.obligation: j.verdict for j in judgements}
+    by_name = {f"{j.contract}/{j.subject}": j for j in judgements}
+    by_name |= {j.obligation: j for j in judgements}
     proof = prove_gate(gate)
-    verdicts = {alias: by_name[name] for alias, name in gate.over.items() if name in by_name}
+    verdicts = {alias: by_name[name].verdict for alias, name in gate.over.items() if name in by_name}
     _, outcome = decide_gate(gate, verdicts)
-    remedy = ""
+    remedy = _remedy(gate, outcome, by_name)
     if not proof.ok:
         outcome = Outcome(Verdict.INVALID, "proof", f"the gate is not proven: {proof.problems[0].message}")
         remedy = f"hrmctl contracts prove {gate.file}"
@@ -283,3 +302,36 @@ def check_gate(gate: Gate, judgements: Sequence[Judgement], run: str = "", profi
         verdict=outcome.verdict, because=outcome.because, reason=outcome.reason, remedy=remedy,
         measured=outcome.measured, profile="", run=run,
     )  # fmt: skip
+
+
+def _remedy(gate: Gate, outcome: Outcome, judged: Mapping[str, Judgement]) -> str:
+    """The obligations that decided, and what would change their verdicts; empty where nothing stands against PASS."""
+    names = [gate.over[alias] for alias in _deciding(gate, outcome)]
+    absent = [name for name in names if name not in judged]
+    if absent:
+        profiles = dict.fromkeys(name.partition("@")[2] for name in absent if "@" in name)
+        options = "".join(f" --profile {profile}" for profile in list(profiles)[:1])
+        # By custom a gate stands beside the contracts that it is over.
+        folder = shlex.quote(str(Path(gate.file).parent))
+        return f"not judged in this check: {_listed(absent)}; hrmctl check {folder}{options}"
+    if not names:
+        return ""
+    remedies = {judged[name].remedy for name in names}
+    how = ", as their own lines say" if len(remedies) > 1 else f": {remedies.pop()}"
+    return f"settle {_listed(names)}{how}".removesuffix(": ")
+
+
+def _deciding(gate: Gate, outcome: Outcome) -> list[str]:
+    """The aliases that stand against PASS: of those that made the rule decide, else of all."""
+    if outcome.verdict == Verdict.PASS:
+        return []
+    given = {alias: str(verdict) for alias, verdict in outcome.measured["over"].items()}
+    bad = [alias for alias, verdict in given.items() if verdict != Verdict.PASS]
+    if outcome.verdict == Verdict.INVALID:
+        return [alias for alias in bad if given[alias] in UNMEASURED]
+    rule = next(rule for rule in gate.rules if rule.id == outcome.because)
+    return [alias for alias in _telling(rule, given) if alias in bad] or bad
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -151,5 +151,9 @@ def headlines(measured: Measured) -> list[str]:
 
 
 def explanation(judgement: Judgement) -> str:
-    """Why the verdict is what it is: `clause: reason`, empty where there is neither."""
-    return plain(": ".join(part for part in (judgement.because, judgement.reason) if part))
+    """Why the verdict is what it is: `clause: reason`, empty where there is neither.
+
+    A gate's reason names the rule itself.
+    """
+    because = "" if f"`{judgement.because}`" in judgement.reason else judgement.because
+    return plain(": ".join(part for part in (because, judgement.reason) if part))

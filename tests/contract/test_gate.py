@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -64,13 +65,83 @@ def test_the_judgement_of_a_gate() -> None:
     gate = read(GATE)
     go = check_gate(gate, [judgement("HRM-P1/proxy", "PASS"), judgement("SIZE/proxy", "PASS")], "r1")
     assert (go.obligation, go.kind, go.verdict, go.because, go.run) == ("MVP/gate", "gate", "PASS", "go", "r1")
-    assert go.reason == "GO: p1 PASS is = PASS and size PASS is = PASS"
+    assert (go.reason, go.remedy) == ("GO by rule `go`: p1, size PASS", "")
     assert go.measured == {"gate": {"outcome": "GO"}, "over": {"p1": "PASS", "size": "PASS"}}
     no = check_gate(gate, [judgement("HRM-P1/proxy", "FAIL")])
     assert (no.verdict, no.because) == ("FAIL", "stop")
     hold = check_gate(gate, [])
-    assert (hold.verdict, hold.because, hold.reason) == ("INCONCLUSIVE", "wait", "HOLD: no earlier rule holds")
+    assert (hold.verdict, hold.because) == ("INCONCLUSIVE", "wait")
+    assert hold.reason == "HOLD by the last rule, `wait`: no earlier rule holds"
     assert hold.measured["over"] == {"p1": "UNTESTED", "size": "UNTESTED"}
+
+
+MEMBERS = """\
+kind: gate
+id: PHASE
+title: whether to go on
+over: {p1: HRM-P1/claim, p10: HRM-P10/claim, speed: SPEED/claim, tries: TRIES/claim}
+rules:
+  - id: given-up
+    when:
+      all:
+        - {left: tries, op: eq, right: PASS}
+        - {any: [{left: p1, op: eq, right: FAIL}, {left: p10, op: eq, right: FAIL}]}
+    then: NO-GO
+  - id: unmeasured
+    when:
+      any:
+        - {left: p1, op: in, right: [UNTESTED, BLOCKED]}
+        - {left: p10, op: in, right: [UNTESTED, BLOCKED]}
+        - {not: {left: speed, op: in, right: [PASS, FAIL]}}
+    then: HOLD
+  - {id: rest, otherwise: GO}
+verdicts: {GO: PASS, HOLD: INCONCLUSIVE, NO-GO: FAIL}
+controls:
+  - {expect: NO-GO, because: given-up, data: {p1: FAIL, p10: PASS, speed: PASS, tries: PASS}}
+  - {expect: NO-GO, because: given-up, data: {p1: PASS, p10: FAIL, speed: PASS, tries: PASS}}
+  - {expect: GO, because: rest, data: {p1: FAIL, p10: FAIL, speed: PASS, tries: FAIL}}
+  - {expect: GO, because: rest, data: {p1: PASS, p10: PASS, speed: PASS, tries: PASS}}
+  - {expect: GO, because: rest, data: {p1: PASS, p10: PASS, speed: FAIL, tries: PASS}}
+  - {expect: HOLD, because: unmeasured, data: {p1: UNTESTED, p10: PASS, speed: PASS, tries: PASS}}
+  - {expect: HOLD, because: unmeasured, data: {p1: BLOCKED, p10: PASS, speed: PASS, tries: PASS}}
+  - {expect: HOLD, because: unmeasured, data: {p1: PASS, p10: UNTESTED, speed: PASS, tries: PASS}}
+  - {expect: HOLD, because: unmeasured, data: {p1: PASS, p10: BLOCKED, speed: PASS, tries: PASS}}
+  - {expect: HOLD, because: unmeasured, data: {p1: PASS, p10: PASS, speed: INCONCLUSIVE, tries: PASS}}
+"""
+
+
+def of_members(p1: str, p10: str, speed: str, tries: str = "FAIL") -> Judgement:
+    verdicts = {"HRM-P1": p1, "HRM-P10": p10, "SPEED": speed, "TRIES": tries}
+    remedies = {"HRM-P1": "hrmctl pipeline a.yaml", "HRM-P10": "hrmctl pipeline a.yaml", "SPEED": "use a GPU"}
+    judged = [replace(judgement(f"{name}/claim", v), remedy=remedies.get(name, "")) for name, v in verdicts.items()]
+    return check_gate(read(MEMBERS), judged)
+
+
+def test_a_gate_says_in_one_line_which_verdicts_decided() -> None:
+    assert prove_gate(read(MEMBERS)).ok
+    held = of_members("UNTESTED", "UNTESTED", "BLOCKED")
+    assert held.reason == "HOLD by rule `unmeasured`: p1, p10 UNTESTED; speed BLOCKED"
+    assert of_members("FAIL", "PASS", "PASS", "PASS").reason == "NO-GO by rule `given-up`: tries PASS; p1 FAIL"
+
+
+def test_a_gate_names_the_members_that_would_change_it() -> None:
+    assert of_members("FAIL", "PASS", "BLOCKED", "PASS").remedy == "settle HRM-P1/claim: hrmctl pipeline a.yaml"
+    two = of_members("UNTESTED", "BLOCKED", "PASS").remedy
+    assert two == "settle HRM-P1/claim and HRM-P10/claim: hrmctl pipeline a.yaml"
+    three = of_members("UNTESTED", "UNTESTED", "BLOCKED").remedy
+    assert three == "settle HRM-P1/claim, HRM-P10/claim and SPEED/claim, as their own lines say"
+    assert of_members("PASS", "PASS", "PASS").remedy == ""
+    rest = check_gate(read(GATE), [judgement("HRM-P1/proxy", "PASS"), judgement("SIZE/proxy", "FAIL")])
+    assert rest.remedy == "settle SIZE/proxy", "the last rule decides by what does not hold"
+
+
+def test_a_gate_over_what_was_not_judged_names_the_check_that_judges_it() -> None:
+    wanted = "not judged in this check: HRM-P1/proxy@kpi and SIZE/proxy; hrmctl check 'gates of a phase' --profile kpi"
+    gate = parse_text(GATE.replace("HRM-P1/proxy", "HRM-P1/proxy@kpi"), {}, "gates of a phase/g.yaml")
+    assert isinstance(gate, Gate)
+    assert check_gate(gate, [judgement("HRM-P1/proxy", "PASS")]).remedy == wanted
+    lax = check_gate(read(LAX), [judgement("A/x", "FAIL")])
+    assert (lax.verdict, lax.remedy) == ("FAIL", "settle A/x")
 
 
 def test_profiles_of_obligations() -> None:
