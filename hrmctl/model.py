@@ -284,13 +284,15 @@ class DatasetSpec:
 class ReporterSpec:
     """A form in which a check can be shown; `target` names `function(report: CheckReport) -> str`.
 
-    With `evidence` the function takes an `EvidenceReport` in its place.
+    With `evidence` the function takes an `EvidenceReport` in its place. With `width` it also takes `width=`, the
+    columns of the terminal that shows the form, 0 where it goes elsewhere.
     """
 
     name: str
     summary: str
     target: str
     evidence: bool = False
+    width: bool = False
 
 
 @dataclass(frozen=True, slots=True)

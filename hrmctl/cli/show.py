@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,18 +28,20 @@ def require_reporter(catalog: Any, form: str) -> ReporterSpec:
     return spec
 
 
-def render(catalog: Any, store: Store, report: CheckReport, form: str) -> str:
-    """`report` in the form called `form`. Raises InputError when there is none."""
+def render(catalog: Any, store: Store, report: CheckReport, form: str, width: int = 0) -> str:
+    """`report` in the form called `form`, for a terminal of `width` columns. Raises InputError when there is none."""
     from hrmctl.run.report import evidence_report
 
     spec = require_reporter(catalog, form)
-    text: str = resolve(spec.target)(evidence_report(store, report) if spec.evidence else report)
+    options = {"width": width} if spec.width else {}
+    text: str = resolve(spec.target)(evidence_report(store, report) if spec.evidence else report, **options)
     return text
 
 
 def show_check(catalog: Any, store: Store, report: CheckReport, form: str) -> None:
     """Print `report` in the form called `form`; `github` also appends the job's summary where GitHub says so."""
-    print(render(catalog, store, report, form))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    print(render(catalog, store, report, form, width))
     summary = os.environ.get("GITHUB_STEP_SUMMARY", "")
     if form == "github" and summary:
         text = render(catalog, store, report, "markdown")

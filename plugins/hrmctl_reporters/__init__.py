@@ -12,7 +12,7 @@ from hrmctl import ReporterSpec, hookimpl
 def hrmctl_reporters() -> tuple[ReporterSpec, ...]:
     """Every reporter of this package."""
     return (
-        ReporterSpec("table", "aligned plain text for a terminal", "hrmctl_reporters.table:report"),
+        ReporterSpec("table", "aligned plain text for a terminal", "hrmctl_reporters.table:report", width=True),
         ReporterSpec("json", "canonical JSON with a documented schema", "hrmctl_reporters.machine:json_report"),
         ReporterSpec("tap", "TAP version 14; what is not proven is not ok", "hrmctl_reporters.tap:report"),
         ReporterSpec("junit", "JUnit XML for CI; what is not proven is skipped", "hrmctl_reporters.junit:report"),

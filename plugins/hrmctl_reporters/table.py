@@ -1,4 +1,4 @@
-"""Aligned plain text: one line an obligation, then why."""
+"""Aligned plain text: for each obligation its verdict, what it claims, then why."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from hrmctl import CheckReport, Judgement, Verdict
 from hrmctl_reporters import view
 
 
-def report(check: CheckReport) -> str:
-    """The check as plain text for a terminal of any width."""
+def report(check: CheckReport, width: int = 0) -> str:
+    """The check as plain text; titles are cut to a terminal of `width` columns, 0: to none."""
     required, asked = view.claims(check.judgements), view.hypotheses(check.judgements)
     blocks = [_head(check)]
     if required:
-        blocks.append(_rows(check, required, [j.verdict.value for j in required]))
+        blocks.append(_rows(check, required, [j.verdict.value for j in required], width))
     if asked:
-        blocks.append("Hypotheses\n" + _rows(check, asked, [view.word(j) for j in asked]))
+        blocks.append("Hypotheses\n" + _rows(check, asked, [view.word(j) for j in asked], width))
     blocks.append("\n".join(_foot(check, required, asked)))
     return "\n\n".join(blocks)
 
@@ -25,7 +25,7 @@ def _head(check: CheckReport) -> str:
     return view.plain(f"Check {check.check}{view.runs(check)}")
 
 
-def _rows(check: CheckReport, judgements: Sequence[Judgement], words: Sequence[str]) -> str:
+def _rows(check: CheckReport, judgements: Sequence[Judgement], words: Sequence[str], width: int) -> str:
     names = [view.plain(j.obligation) for j in judgements]
     tried = [view.attempts(j) for j in judgements]
     columns = [column for column in (words, tried, names) if any(column)]
@@ -35,7 +35,9 @@ def _rows(check: CheckReport, judgements: Sequence[Judgement], words: Sequence[s
         figures = "; ".join(view.headlines(judgement.measured))
         padded = [_pad(cell, width) for cell, width in zip(cells, widths, strict=True)]
         lines.append("  ".join([*padded, figures]).rstrip())
-        lines += [f"{' ' * widths[0]}  {line}" for line in _why(judgement, view.several_runs(check))]
+        indent = " " * (widths[0] + 2)
+        lines.append(indent + _cut(view.plain(judgement.title), width - len(indent)))
+        lines += [indent + line for line in _why(judgement, view.several_runs(check))]
     return "\n".join(lines)
 
 
@@ -60,6 +62,15 @@ def _foot(check: CheckReport, required: Sequence[Judgement], asked: Sequence[Jud
 
 def _width(text: str) -> int:
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _cut(text: str, width: int) -> str:
+    """The text in at most `width` columns, whole where that is less than a few words need."""
+    if width < 20 or _width(text) <= width:
+        return text
+    while _width(text) >= width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
 
 
 def _pad(text: str, width: int) -> str:

@@ -169,10 +169,27 @@ def test_table_aligns_wide_characters():
     check = CheckReport("c", "", [judgement("模型/s", "PASS"), judgement("ABCD/s", "PASS")], 0)
     measured = [replace(j, measured={"m": {"value": 1}}) for j in check.judgements]
     lines = table.report(replace(check, judgements=measured)).splitlines()
-    assert lines[2:4] == ["PASS  模型/s  m 1", "PASS  ABCD/s  m 1"]
+    assert lines[2:5:2] == ["PASS  模型/s  m 1", "PASS  ABCD/s  m 1"]
     accented = [replace(j, contract=name) for j, name in zip(measured, ("E\u0301A", "EA"), strict=True)]
     lines = table.report(replace(check, judgements=accented)).splitlines()
-    assert lines[2:4] == ["PASS  E\u0301A/s  m 1", "PASS  EA/s  m 1"]
+    assert lines[2:5:2] == ["PASS  E\u0301A/s  m 1", "PASS  EA/s  m 1"]
+
+
+def test_table_cuts_what_is_claimed_to_the_width_of_the_terminal():
+    titles = ["The model solves half of the problems", "Le modèle résout 模型模型模型模型 problèmes", "Short"]
+    check = CheckReport("c", "", [judgement(f"A{i}/s", "PASS", title=title) for i, title in enumerate(titles)], 0)
+    whole = table.report(check).splitlines()
+    assert [line.strip() for line in whole[3:9:2]] == titles
+    cut = table.report(check, width=32).splitlines()
+    assert cut[3:9:2] == ["      The model solves half of…", "      Le modèle résout 模型模型…", "      Short"]
+    assert cut[2:9:2] == whole[2:9:2]
+    assert table.report(check, width=10).splitlines() == whole, "too narrow for any word"
+
+
+def test_explanation_names_the_rule_of_a_gate_once():
+    told = judgement("A/gate", "INCONCLUSIVE", "gate", because="rest", reason="HOLD by the last rule, `rest`: so")
+    assert view.explanation(told) == "HOLD by the last rule, `rest`: so"
+    assert view.explanation(replace(told, reason="HOLD: so")) == "rest: HOLD: so"
 
 
 def test_a_pass_needs_no_reason():
