@@ -39,8 +39,10 @@ def check(
     0 nothing is worse than accepted, 1 something is, 3 something is INVALID.
     """
     from dataclasses import replace
+    from functools import partial
 
     from hrmctl.cli import show
+    from hrmctl.cli.progress import PROVING, tracked
     from hrmctl.contract import load_contracts
     from hrmctl.errors import InputError
     from hrmctl.plugins import catalog as load_catalog
@@ -60,7 +62,7 @@ def check(
         opened.run_folder(name)
     claims = Claims(load_contracts(contracts or [Path("contracts")], catalog.measures))
     accepted = _accepted(ratchet, accept)
-    report = judge_runs(opened, catalog, run or None, claims, profile)
+    report = judge_runs(opened, catalog, run or None, claims, profile, track=partial(tracked, what=PROVING))
     if ratchet is not None and accept:
         _accept(ratchet, report)
     faults = compare(accepted, report.judgements) if accepted is not None else []

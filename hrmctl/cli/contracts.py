@@ -64,13 +64,14 @@ def lint(
 
     Warns of what a sound contract may still overlook, such as asking for more than its n can show.
     """
+    from hrmctl.cli.progress import PROVING, tracked
     from hrmctl.contract import Contract
     from hrmctl.contract.advice import advice
     from hrmctl.errors import InputError
     from hrmctl.run.judge import proof_of
 
     items, found = _load(paths)
-    problems = [problem for item in items for problem in proof_of(item, found.measures).problems]
+    problems = [problem for item in tracked(items, PROVING) for problem in proof_of(item, found.measures).problems]
     if problems:
         raise InputError(*problems)
     warnings = [w for item in items if isinstance(item, Contract) for w in advice(item, found.measures, found.stages)]
@@ -83,10 +84,11 @@ def lint(
 @app.command()
 def prove(paths: Paths = None, as_json: JsonOption = False) -> int:
     """Run every control and every mutant; print killed/total of each contract."""
+    from hrmctl.cli.progress import PROVING, tracked
     from hrmctl.run.judge import proof_of
 
     items, found = _load(paths)
-    proofs = [proof_of(item, found.measures) for item in items]
+    proofs = [proof_of(item, found.measures) for item in tracked(items, PROVING, quiet=as_json)]
     if as_json:
         print_json(
             [

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 from hrmctl.cli.common import say
 from hrmctl.events import RunStarted, StageFinished, StageProgress, StageStarted, StageWarned
 
 PLAIN_SECONDS = 10.0
+PROVING = "proving contracts"
+_Item = TypeVar("_Item")
 _MARKS = {"done": "done", "cached": "cached", "failed": "FAILED", "blocked": "BLOCKED", "cancelled": "stopped"}
 
 
@@ -18,6 +21,22 @@ def make_progress(quiet: bool) -> Any:
     if quiet:
         return Silent()
     return Bars() if sys.stderr.isatty() else Lines()
+
+
+def tracked(items: Sequence[_Item], what: str, quiet: bool = False) -> Iterator[_Item]:
+    """The items one by one, while it is shown how many are done: a bar on a terminal, elsewhere a line now and then."""
+    if sys.stderr.isatty() and not quiet:
+        from rich.console import Console
+        from rich.progress import track
+
+        yield from track(items, what, console=Console(stderr=True), transient=True)
+        return
+    said = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - said >= PLAIN_SECONDS and not quiet:
+            said = time.monotonic()
+            say(f"{what}: {done}/{len(items)}")
+        yield item
 
 
 class Silent:

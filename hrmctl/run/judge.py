@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -84,15 +84,21 @@ def judge_runs(
     claims: Claims,
     profile: str = "",
     listeners: Sequence[Callable[[Any], None]] = (),
+    track: Callable[[Sequence[Contract]], Iterable[Contract]] = iter,
 ) -> CheckReport:
-    """Judge `claims` on the evidence of `runs` (None: of all in the store) and append the verdicts to the ledger."""
+    """Judge `claims` on the evidence of `runs` (None: of all in the store) and append the verdicts to the ledger.
+
+    `track` gives the contracts back one by one as they are proven, to show how far that is.
+    """
     claims.require_profile(profile)
+    contracts = [item for item in claims.items if isinstance(item, Contract)]
+    proofs = {item.id: prove(item, catalog.measures) for item in track(contracts)}
     check_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
     store.prepare()
     for item in claims.items:
         kept.keep_text(store, item.digest, item.text)
     with reading(store):
-        recorded = _record(store, catalog, Witnesses(store, runs), claims, profile, check_id)
+        recorded = _record(store, catalog, Witnesses(store, runs), claims, profile, check_id, proofs)
     for judgement in recorded:
         # A listener gets a copy: what it does to it changes neither report nor exit code.
         announce(catalog, listeners, VerdictReached(judgement.run, deepcopy(judgement)))
@@ -100,13 +106,19 @@ def judge_runs(
 
 
 def _record(
-    store: Store, catalog: Catalog, witnesses: Witnesses, claims: Claims, profile: str, check_id: str
+    store: Store,
+    catalog: Catalog,
+    witnesses: Witnesses,
+    claims: Claims,
+    profile: str,
+    check_id: str,
+    proofs: Mapping[str, Proof],
 ) -> list[Judgement]:
     """Judge and append; judged again where another check was recorded in between and attempts are counted."""
     counted = any(isinstance(item, Contract) and item.asks_ledger for item in claims.items)
     for _ in range(_PATIENCE):
         rows = ledger.rows(store.ledger) if counted else []
-        judgements = judge_all(catalog, witnesses, claims, profile, rows)
+        judgements = judge_all(catalog, witnesses, claims, proofs, profile, rows)
         locks = {run: kept.keep_lock(store, witnesses.text(run)) for run in {j.run for j in judgements} if run}
         after = len(rows) if counted else None
         with suppress(ledger.Moved):
@@ -115,15 +127,20 @@ def _record(
 
 
 def judge_all(
-    catalog: Catalog, witnesses: Witnesses, claims: Claims, profile: str = "", rows: Sequence[ledger.Row] = ()
+    catalog: Catalog,
+    witnesses: Witnesses,
+    claims: Claims,
+    proofs: Mapping[str, Proof],
+    profile: str = "",
+    rows: Sequence[ledger.Row] = (),
 ) -> list[Judgement]:
     """The judgements of `claims`, each on the run that speaks of it, gates last; nothing is written.
 
-    A contract is a hypothesis where the recipe of that run asked it as one. `rows` are those of the ledger.
+    A contract is a hypothesis where the recipe of that run asked it as one. `proofs` are those of the contracts by id,
+    `rows` those of the ledger.
     """
     facts = Facts(has=has, stages=frozenset(catalog.stages), remedy=Remedies().of, reported=witnesses.reported)
     contracts = [item for item in claims.items if isinstance(item, Contract)]
-    proofs = {item.id: prove(item, catalog.measures) for item in contracts}
 
     def judged(item: Contract, facts: Facts) -> list[Judgement]:
         subjects = item.subjects.values()
