@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import shutil
+import subprocess
+import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -164,6 +170,118 @@ def test_what_is_untested_says_what_would_measure_it(lab: Path) -> None:
     (lab / "recipes" / "measures.yaml").rename(lab / "recipes" / "measures all.yaml")
     found = check(lab, "loss.yaml", code=3)
     assert found["LAB-LOSS/one"]["remedy"] == "hrmctl pipeline 'recipes/measures all.yaml'", "to be pasted"
+
+
+ON_SCORE = CONTRACT.replace("LAB-LOSS", "LAB-SCORE").replace("lab.train, name: loss", "lab.score, name: score")
+SCORING = CHAIN + '  s: {uses: lab.score, with: {data: "${data.data}", model: "${a.model}"}}\n'
+SCORING += "  t: {uses: lab.make, after: [s]}\n"
+
+
+def test_what_waited_for_a_failed_stage_names_the_stage_that_failed(lab: Path) -> None:
+    write_contract(lab, ON_SCORE)
+    write_contract(lab, LENGTH, "length.yaml")
+    path = recipe(lab, "lab", SCORING.replace('"}}\n  s:', '", act: "${vars.act}"}}\n  s:') + "vars: {act: raise}\n")
+    run = run_lab(path, ["vars.act=exit"], keep_going=True).run
+    found = check(lab, "loss.yaml", code=3)["LAB-SCORE/one"]
+    log = open_store(lab).run_folder(run) / "logs" / "a.log"
+    said = f"no evidence e: stage s did not finish: stage a failed: SystemExit: 3; log: {log}"
+    assert (found["verdict"], found["reason"]) == ("BLOCKED", said)
+    assert found["remedy"] == f"mend stage a, then: hrmctl pipeline {path} --set vars.act=exit"
+    assert replay(open_store(lab), catalog(lab))[1] == []
+
+
+def test_a_lock_that_names_no_stage_to_blame_still_speaks(lab: Path) -> None:
+    write_contract(lab, ON_SCORE)
+    run = run_lab(recipe(lab, "lab", SCORING.replace('"}}\n  s:', '", act: raise}}\n  s:'))).run
+    lock = open_store(lab).run_folder(run) / "recipe.lock.yaml"
+    kept = [line for line in lock.read_text().splitlines() if not line.startswith("    cause:")]
+    lock.write_text("\n".join(kept) + "\n")
+    found = check(lab, "loss.yaml", code=3)["LAB-SCORE/one"]
+    assert found["reason"] == "no evidence e: stage s blocked: a failed"
+    assert found["remedy"].startswith("mend stage s, then: hrmctl pipeline ")
+
+
+STAGE = {"uses": "eval", "status": "cancelled", "error": "stopped; more", "evidence": []}
+LOCK = {"version": 1, "name": "eval", "status": "interrupted", "recipe": "my eval.yaml", "stages": {"e": STAGE}}
+
+
+@pytest.mark.parametrize(
+    ("run", "more", "said"),
+    [
+        ("t-lab-0000", {"settings": ["vars.a=b c"]}, "hrmctl pipeline 'my eval.yaml' --set 'vars.a=b c'"),
+        ("t-eval.stage-0000", {"argv": ["eval", "--model", "a b"]}, "hrmctl eval --model 'a b'"),
+        ("t-eval.stage-0000", {}, ""),
+    ],
+)
+def test_the_command_that_runs_what_was_run(tmp_path: Path, run: str, more: dict[str, Any], said: str) -> None:
+    found = witness.Witness(open_store(tmp_path), run, json.dumps(LOCK | more).encode())
+    assert found.again == said
+    (stop,) = found.stopped["eval"]
+    assert (stop.reason, stop.remedy) == (
+        "stage e cancelled: stopped; more",
+        f"finish stage e: {said or 'run it again'}",
+    )
+
+
+def test_what_does_not_hold_says_the_command_that_measures_it(lab: Path) -> None:
+    write_contract(lab, CONTRACT.replace("100", "1").replace("101", "2"))
+    path = recipe(lab, "lab", CHAIN)
+    run_lab(path)
+    found = check(lab, "loss.yaml", code=1)["LAB-LOSS/one"]
+    assert found["remedy"] == f"change what is measured, then: hrmctl pipeline {path}"
+
+
+def test_a_replay_does_not_ask_for_the_words_of_another_version(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_contract(lab)
+    gate = """
+    kind: gate
+    id: GATE
+    title: whether the loss is small
+    over: {loss: LAB-LOSS/one}
+    rules:
+      - {id: small, when: {left: loss, op: eq, right: PASS}, then: GO}
+      - {id: rest, otherwise: HOLD}
+    verdicts: {GO: PASS, HOLD: INCONCLUSIVE}
+    controls:
+      - {expect: GO, because: small, data: {loss: PASS}}
+      - {expect: HOLD, because: rest, data: {loss: FAIL}}
+    """
+    write_contract(lab, textwrap.dedent(gate), "gate.yaml")
+    run_lab(recipe(lab, "lab", CHAIN))
+    monkeypatch.setattr("hrmctl.contract.gate._why", lambda rule, given: "the words of a version before")
+    assert check(lab, "loss.yaml", "gate.yaml", code=0)["GATE/gate"]["reason"].endswith("the words of a version before")
+    monkeypatch.undo()
+    assert check(lab, "loss.yaml", "gate.yaml", code=0)["GATE/gate"]["reason"] == "GO by rule `small`: loss PASS"
+    assert replay(open_store(lab), catalog(lab)) == (4, [])
+
+
+def test_a_check_that_proves_for_long_says_how_far_it_is(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_contract(lab)
+    write_contract(lab, LENGTH, "length.yaml")
+    assert "proving" not in command("check", "loss.yaml", "--store", "store", cwd=lab, check=3).stderr, "it was quick"
+    monkeypatch.setattr("hrmctl.cli.progress.PLAIN_SECONDS", 0.0)
+    steps = ["proving contracts: 0/2", "proving contracts: 1/2"]
+    for argv in (["check", "--store", "store"], ["contracts", "prove"], ["contracts", "lint"]):
+        done = command(*argv, "loss.yaml", "length.yaml", cwd=lab, check=None)
+        assert [line for line in done.stderr.splitlines() if "proving" in line] == steps, argv
+    quiet = command("contracts", "prove", "--json", "loss.yaml", "length.yaml", cwd=lab)
+    assert (quiet.stderr, len(json.loads(quiet.stdout))) == ("", 2)
+
+
+def test_a_terminal_gets_a_bar_and_titles_of_its_width(lab: Path) -> None:
+    write_contract(lab, CONTRACT.replace("the loss is at most 100", "the loss is at most 100, " + "and so on " * 9))
+    ours, theirs = pty.openpty()
+    argv = [sys.executable, "-P", "-m", "hrmctl", "check", "loss.yaml", "--store", "store"]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "50"}
+    process = subprocess.Popen(argv, cwd=lab, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):
+        while part := os.read(ours, 4096):
+            shown += part
+    assert process.wait(timeout=30) == 3, shown.decode()
+    assert "proving contracts" in shown.decode()
+    assert "\r\n          the loss is at most 100, and so on and…\r\n" in shown.decode()
 
 
 def test_the_table_shows_everything_and_counts_what_the_ledger_has(lab: Path) -> None:

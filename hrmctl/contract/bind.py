@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hrmctl.contract.evaluate import Fault, Measured, Outcome, Piece, decide, pieces, take
+from hrmctl.contract.facts import Facts, step_after
 from hrmctl.contract.parse import is_p
 from hrmctl.contract.prove import Proof, prove
 from hrmctl.contract.spec import Contract, Query, Subject, Value
@@ -14,25 +15,6 @@ from hrmctl.model import Evidence, Judgement, MeasureSpec, Question, Verdict
 from hrmctl.yamlio import nearest
 
 MOST_CANDIDATES = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What stands in the way of evidence: `has` says what the machine has; `stopped` gives, for each
-    kind of stage that failed or was blocked in the run, the reason; `partial` gives, for the digest of evidence
-    whose stage has other cells that did not finish, which: the cells that are there may be the lucky ones.
-    `stages` are those that plugins provide (None where nobody asked), and `remedy` gives the command that would have
-    a contract's missing evidence reported by a stage, empty where none is known. `reported` gives type and name of the
-    evidence that stages of a kind reported in the runs looked at. `attempts` says how many models were
-    judged on the test set of a contract and its digests by role, those included: evidence that the ledger gives."""
-
-    has: Callable[[str], bool] = lambda need: False
-    stopped: Mapping[str, str] = field(default_factory=dict)
-    partial: Mapping[str, str] = field(default_factory=dict)
-    stages: Collection[str] | None = None
-    remedy: Callable[[Contract, Subject, str], str] = lambda contract, subject, stage: ""
-    reported: Callable[[str], Collection[tuple[str, str]]] = lambda stage: ()
-    attempts: Callable[[str, Mapping[str, str]], int] = lambda contract, subjects: 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +105,7 @@ def check_subject(
     return replace(
         blank, verdict=outcome.verdict, because=outcome.because, reason=outcome.reason,
         measured=outcome.measured, evidence=tuple(digests), subjects=dict(chosen.digests),
+        remedy=step_after(outcome.verdict, kind, facts),
     )  # fmt: skip
 
 
@@ -239,12 +222,14 @@ def _require_all(contract: Contract, subject: Subject, found: Mapping[str, Seque
     if unmet:
         wanted = " and ".join(unmet)
         reason = f"no evidence {missing[0]}: it needs {wanted}, which this machine has not"
-        raise Unbound(Verdict.BLOCKED, missing[0], reason, f"run it on a machine with {wanted}")
+        stage = contract.evidence[missing[0]].stage
+        how = facts.remedy(contract, subject, stage) or f"run the stage {stage}"
+        raise Unbound(Verdict.BLOCKED, missing[0], reason, f"on a machine with {wanted}: {how}")
     for name in missing:
-        stage = contract.evidence[name].stage
-        if stage in facts.stopped:
-            reason = f"no evidence {name}: {facts.stopped[stage]}"
-            raise Unbound(Verdict.BLOCKED, name, reason, f"mend the stage {stage} and run again")
+        stops = facts.stopped.get(contract.evidence[name].stage, ())
+        if stops:
+            stop = next((s for s in stops if s.stage.partition("[")[0] in subject.labels.values()), stops[0])
+            raise Unbound(Verdict.BLOCKED, name, f"no evidence {name}: {stop.reason}", stop.remedy)
     raise Unbound(Verdict.UNTESTED, missing[0], *_untested(contract, subject, missing, facts))
 
 
@@ -308,7 +293,8 @@ def _require_whole(candidate: Candidate, facts: Facts) -> None:
         partial = [facts.partial[piece.digest] for piece in pieces(item) if piece.digest in facts.partial]
         if partial:
             reason = f"{name} comes from some cells of a matrix only: {partial[0]}"
-            raise Unbound(Verdict.BLOCKED, name, reason, "run every cell of the matrix")
+            remedy = f"run every cell of the matrix{f': {facts.again}' if facts.again else ''}"
+            raise Unbound(Verdict.BLOCKED, name, reason, remedy)
 
 
 def _require_distinct(digests: Mapping[str, str], what: str) -> None:

@@ -41,7 +41,10 @@ class RunOptions:
 
 @dataclass
 class StageState:
-    """Where one stage of a run stands. `status` is waiting, running, done, cached, failed, blocked or cancelled."""
+    """Where one stage of a run stands. `status` is waiting, running, done, cached, failed, blocked or cancelled.
+
+    `cause` is the id of the stage whose end kept this one from running, where that was another.
+    """
 
     status: str = "waiting"
     key: str = ""
@@ -49,6 +52,7 @@ class StageState:
     evidence: Sequence[str] = ()
     seconds: float = 0.0
     error: str = ""
+    cause: str = ""
     exit_code: int = 0
     started: float = 0.0
 
@@ -86,7 +90,7 @@ class Run:
         self._trackers: list[Tracker] = []
         self._local: dict[Path, Artifact] = {}
         self._before = self._previous()
-        self._stopping = False
+        self._failed = ""  # the first stage that failed, where the others are not to go on
 
     def mirror(self, makers: Sequence[Callable[[str, Path], Tracker]]) -> None:
         """Mirror the metrics in trackers; one that cannot start is warned about."""
@@ -153,9 +157,10 @@ class Run:
                 continue
             broken = [p for p in stage.parents if p in self.states and self.states[p].status in _BROKEN]
             if broken:
-                self._end(stage, "blocked", f"{broken[0]} {self.states[broken[0]].status}")
-            elif self._stopping:
-                self._end(stage, "cancelled", "another stage failed; --keep-going runs the rest")
+                cause = self.states[broken[0]].cause or broken[0]
+                self._end(stage, "blocked", f"{cause} {self.states[cause].status}", cause)
+            elif self._failed:
+                self._end(stage, "cancelled", f"{self._failed} failed; --keep-going runs the rest", self._failed)
             elif all(self.states[p].good for p in stage.parents):
                 self._begin(stage, executor)
 
@@ -215,7 +220,7 @@ class Run:
             self._finish(stage, "done", message.data)
             self.store.drop_scratch(self.states[stage.id].key)
         elif message.kind == "cancelled":
-            self._end(stage, "cancelled", "stopped; the next run continues from its last checkpoint")
+            self._end(stage, "cancelled", "stopped; the next run continues from its last checkpoint", self._failed)
         else:
             self._fail(stage, message.data, executor)
 
@@ -235,7 +240,7 @@ class Run:
         where = "" if data.get("expected") else f"; log: {self._log(stage)}"
         self._end(stage, "failed", f"{data['error']}{where}")
         if not self.options.keep_going:
-            self._stopping = True
+            self._failed = self._failed or stage.id
             executor.cancel()
 
     def _finish(self, stage: PlannedStage, status: str, entry: Mapping[str, Any]) -> None:
@@ -245,9 +250,9 @@ class Run:
             self.record.evidence(stage.id, self.store.get_evidence(digest))
         self._end(stage, status)
 
-    def _end(self, stage: PlannedStage, status: str, error: str = "") -> None:
+    def _end(self, stage: PlannedStage, status: str, error: str = "", cause: str = "") -> None:
         state = self.states[stage.id]
-        state.status, state.error = status, error
+        state.status, state.error, state.cause = status, error, cause
         state.seconds = time.monotonic() - state.started if state.started else 0.0
         self._write_lock("running")
         self.record.drop_evidence(stage.id, state.evidence)
@@ -357,6 +362,7 @@ class Run:
             "outputs": dict(state.outputs),
             "evidence": list(state.evidence),
             "error": state.error,
+            "cause": state.cause,
         }
 
     # --- listeners -----------------------------------------------------------------------------

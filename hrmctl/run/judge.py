@@ -13,7 +13,8 @@ from typing import Any
 
 from hrmctl import ledger
 from hrmctl.contract import Contract, Gate, check_gate, load_contracts
-from hrmctl.contract.bind import Facts, check_subject
+from hrmctl.contract.bind import check_subject
+from hrmctl.contract.facts import Facts
 from hrmctl.contract.gate import prove_gate
 from hrmctl.contract.prove import Proof, prove
 from hrmctl.contract.spec import Subject

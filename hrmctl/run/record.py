@@ -167,9 +167,9 @@ def parse_lock(raw: bytes, path: Path) -> dict[str, Any]:
 
 def _require_shape(lock: Mapping[str, Any]) -> None:
     """Raises KeyError, TypeError, ValueError or AttributeError unless the lock has what readers take for granted."""
-    texts = [lock["name"], lock["status"]]
+    texts = [lock["name"], lock["status"], lock.get("recipe", ""), *lock.get("settings", ()), *lock.get("argv", ())]
     for stage in lock["stages"].values():
-        texts += [stage["uses"], stage["status"], stage["error"], *stage["evidence"]]
+        texts += [stage["uses"], stage["status"], stage["error"], stage.get("cause", ""), *stage["evidence"]]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("not a text")
 

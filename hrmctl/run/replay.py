@@ -10,7 +10,8 @@ from typing import Any
 
 from hrmctl import ledger
 from hrmctl.contract import Contract, Gate, check_gate
-from hrmctl.contract.bind import Facts, check_subject
+from hrmctl.contract.bind import check_subject
+from hrmctl.contract.facts import Facts
 from hrmctl.contract.load import parse_text
 from hrmctl.errors import InputError, Problem, StoreError
 from hrmctl.machine import has

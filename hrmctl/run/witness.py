@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from typing import Any
 
 from hrmctl.contract import Contract
-from hrmctl.contract.bind import Facts, speech
+from hrmctl.contract.bind import speech
+from hrmctl.contract.facts import Facts, Stop
 from hrmctl.contract.spec import Subject
 from hrmctl.errors import StoreError
 from hrmctl.model import Evidence
@@ -50,17 +52,37 @@ class Witness:
         return frozenset(self.lock.get("questions", ()))
 
     @cached_property
-    def stopped(self) -> Mapping[str, str]:
-        """For each kind of stage that did not finish, the reason."""
-        return {
-            stage["uses"]: f"stage {name} {stage['status']}: {'; '.join(stage['error'].splitlines())}"
-            for name, stage in self.lock["stages"].items()
-            if stage["status"] in _STOPPED
-        }
+    def stopped(self) -> Mapping[str, Sequence[Stop]]:
+        """By kind, the stages that did not finish."""
+        found: dict[str, list[Stop]] = {}
+        for name, stage in self.lock["stages"].items():
+            if stage["status"] in _STOPPED:
+                found.setdefault(stage["uses"], []).append(self._stop(name, stage))
+        return found
+
+    def _stop(self, name: str, stage: Mapping[str, Any]) -> Stop:
+        stages = self.lock["stages"]
+        # A lock of an earlier version does not say which stage is to blame; one that was resumed may have mended it.
+        origin = stage.get("cause") or name
+        origin = origin if stages.get(origin, stage)["status"] in _STOPPED else name
+        blamed = stages[origin]
+        reason = f"stage {origin} {blamed['status']}: {'; '.join(blamed['error'].splitlines())}"
+        if origin != name:
+            reason = f"stage {name} did not finish: {reason}"
+        step = f"finish stage {origin}" if blamed["status"] == "cancelled" else f"mend stage {origin}, then"
+        return Stop(origin, reason, f"{step}: {self.again or 'run it again'}")
+
+    @property
+    def again(self) -> str:
+        """The command that runs the recipe, or the stage, as it was run; empty where the lock does not say it."""
+        settings = [word for setting in self.lock.get("settings", ()) for word in ("--set", setting)]
+        recipe = ["pipeline", self.lock["recipe"], *settings] if self.lock.get("recipe") else []
+        argv = self.lock.get("argv", ()) if ".stage-" in self.run else recipe
+        return shlex.join(["hrmctl", *argv]) if argv else ""
 
     def facts(self, facts: Facts) -> Facts:
         """`facts` with those of this run."""
-        return replace(facts, stopped=self.stopped, partial=partial(self.lock))
+        return replace(facts, stopped=self.stopped, partial=partial(self.lock), again=self.again)
 
     def digests(self, stages: Collection[str] = ()) -> Iterator[str]:
         """The digests of the evidence, all or that of some kinds of stage."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from hrmctl import Evidence, InputError, Judgement, Provenance, Verdict
 from hrmctl.contract import Contract, load_contracts, parse_text, proof_of
-from hrmctl.contract.bind import Facts, check
+from hrmctl.contract.bind import check
+from hrmctl.contract.facts import Facts
 from hrmctl.plugins import catalog
 from hrmctl.run.judge import Claims, judge_runs
 from hrmctl.run.record import Record

@@ -9,6 +9,7 @@ from typing import Any
 
 from hrmctl import Evidence, MeasureSpec
 from hrmctl.contract import Contract, parse_text
+from hrmctl.contract.facts import Stop
 from hrmctl.plugins import catalog
 
 from .attacks import (
@@ -122,7 +123,7 @@ judged(
     value(11),
     partial={value(11).digest: "a[seed=2] failed"},
 )
-judged("a stage that failed", "BLOCKED", "stage e failed", [], stopped={"eval": "stage e failed: out of memory"})
+judged("a stage that failed", "BLOCKED", "stage e failed", [], stopped={"eval": [Stop("e", "stage e failed: full")]})
 judged(
     "a ratio to itself under two names",
     "INVALID",

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from hrmctl import Evidence, Judgement, MeasureSpec
 from hrmctl.contract import Contract
-from hrmctl.contract.bind import Facts, check, holm
+from hrmctl.contract.bind import check, holm
+from hrmctl.contract.facts import Facts, Stop
 
 Observe = Callable[..., Evidence]
 
@@ -102,17 +103,38 @@ def test_blocked_by_the_machine_or_by_a_stage(checked: Any, speed: Observe) -> N
     claim = checked(PAIR, [])["claim"]
     assert (claim.verdict, claim.because) == ("BLOCKED", "v")
     assert claim.reason == "no evidence v: it needs cuda, which this machine has not"
-    assert claim.remedy == "run it on a machine with cuda"
-    stopped = Facts(stopped={"bench": "stage b failed: out of memory"})
+    assert claim.remedy == "on a machine with cuda: run the stage bench"
+    known = Facts(remedy=lambda contract, subject, stage: f"hrmctl pipeline {stage}.yaml")
+    assert checked(PAIR, [], facts=known)["claim"].remedy == "on a machine with cuda: hrmctl pipeline bench.yaml"
+    stopped = Facts(stopped={"bench": [Stop("b", "stage b failed: out of memory", "mend stage b")]})
     proxy = checked(PAIR, [speed("hrm-tiny", 2)], facts=stopped)["proxy"]
     assert (proxy.verdict, proxy.because) == ("BLOCKED", "w")
-    assert proxy.reason == "no evidence w: stage b failed: out of memory"
-    assert checked(PAIR, [], facts=Facts(stopped={"eval": "x"}))["proxy"].verdict == "UNTESTED"
+    assert (proxy.reason, proxy.remedy) == ("no evidence w: stage b failed: out of memory", "mend stage b")
+    several = [Stop("gpt3", "stage gpt3 failed: x"), Stop("hrm-tiny[seed=1]", "stage hrm-tiny[seed=1] failed: y")]
+    found = checked(PAIR, [], facts=Facts(stopped={"bench": several}))["proxy"]
+    assert found.reason == "no evidence v: stage hrm-tiny[seed=1] failed: y", "of several the one that it is about"
+    assert checked(PAIR, [], facts=Facts(stopped={"eval": [Stop("e", "x")]}))["proxy"].verdict == "UNTESTED"
+
+
+def test_what_was_measured_and_does_not_pass_says_the_command_that_measures_it_again(
+    checked: Any, speed: Observe
+) -> None:
+    facts = Facts(again="hrmctl pipeline r.yaml")
+
+    def remedy(*evidence: Evidence, kind: str = "acceptance") -> str:
+        return str(checked(PAIR, list(evidence), facts=facts, kind=kind)["proxy"].remedy)
+
+    slow, fast, none = speed("hrm-tiny", 150), speed("hrm-tiny", 250), speed("gpt2", 0)
+    assert remedy(speed("gpt2", 100), slow) == "change what is measured, then: hrmctl pipeline r.yaml"
+    answer = "nothing to mend, this is the answer; to measure it again: hrmctl pipeline r.yaml"
+    assert remedy(speed("gpt2", 100), slow, kind="hypothesis") == answer
+    assert remedy(none, slow) == "measure more of it, then: hrmctl pipeline r.yaml"
+    assert remedy(speed("gpt2", 100), fast) == ""
 
 
 def test_what_was_measured_counts_whatever_stopped(checked: Any, speed: Observe) -> None:
     evidence = [speed("gpt2", 100), speed("hrm-27m", 250)]
-    assert checked(PAIR, evidence, facts=Facts(stopped={"bench": "x"}))["claim"].verdict == "PASS"
+    assert checked(PAIR, evidence, facts=Facts(stopped={"bench": [Stop("b", "x")]}))["claim"].verdict == "PASS"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 
 from hrmctl import Evidence, InputError, Judgement, MeasureError, MeasureSpec
 from hrmctl.contract import Contract, load_one
-from hrmctl.contract.bind import Facts, check
+from hrmctl.contract.bind import check
+from hrmctl.contract.facts import Facts
 from hrmctl.contract.prove import prove
 
 from .conftest import MEASURES, Nothing
