@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Collection, Mapping, Sequence, Sized
@@ -80,6 +81,7 @@ def decode(node: Node, cls: type[T], problems: list[Problem], excused: Collectio
     """An instance of dataclass `cls`, or None with every fault appended to `problems`.
 
     What is misspelt is not called missing as well, nor are the `excused` keys, of which something was told elsewhere.
+    `cls.ELSEWHERE` may say where a key belongs that is like none of its own.
     """
     before = len(problems)
     if not isinstance(node.value, dict):
@@ -88,7 +90,8 @@ def decode(node: Node, cls: type[T], problems: list[Problem], excused: Collectio
     known = {f.name: f for f in fields_of(cls)}  # type: ignore[arg-type]
     unknown = [key for key in node.value if key not in known]
     for key in unknown:
-        problems.append(node.key_problem(key, f"unknown key '{key}'", suggest(key, known)))
+        hint = "" if nearest(key, known) else getattr(cls, "ELSEWHERE", "")
+        problems.append(node.key_problem(key, f"unknown key '{key}'", hint or suggest(key, known)))
     missing = [name for name, spec in known.items() if spec.required and name not in node.value]
     excused = {*excused, *filter(None, (nearest(key, known) for key in unknown))} if missing else ()
     problems.extend(node.problem(f"missing key '{name}'", known[name].doc) for name in missing if name not in excused)
@@ -159,8 +162,13 @@ def _decode_scalar(node: Node, kind: Any, problems: list[Problem], name: str) ->
         return int(value)
     if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
-    problems.append(node.problem(f"{_named(name)}expected {_WORDS.get(kind, kind.__name__)}, found {_shown(node)}"))
+    fault = f"{_named(name)}expected {_WORDS.get(kind, kind.__name__)}, found {_shown(node)}"
+    quoted = kind in (int, float) and isinstance(value, str) and _NUMBER.match(value)
+    problems.append(node.problem(fault, "write it without quotes" if quoted else ""))
     return None
+
+
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?\Z")
 
 
 def _as_float(value: float) -> float:
@@ -218,7 +226,8 @@ def _decode_list(node: Node, item: Any, problems: list[Problem], name: str) -> A
 
 def _decode_mapping(node: Node, item: Any, problems: list[Problem], name: str) -> Any:
     if not isinstance(node.value, dict):
-        problems.append(node.problem(f"{_named(name)}expected a mapping, found {_shown(node)}"))
+        remedy = "write key: value, without dashes" if isinstance(node.value, list) else ""
+        problems.append(node.problem(f"{_named(name)}expected a mapping, found {_shown(node)}", remedy))
         return None
     return {k: decode_value(child, item, problems, (), f"{name}.{k}") for k, child in node.value.items()}
 

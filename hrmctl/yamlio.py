@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,15 @@ MAX_PROBLEMS = 100
 _INT = re.compile(r"[-+]?[0-9]+\Z|0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
+_BARE_REFERENCE = re.compile(r"""[{\[,:]\s*\$\{""")
+_REMEDIES = (
+    ("mapping values are not allowed", "indent it like its neighbours, or quote text that holds ': '"),
+    ("expected ',' or", "close the bracket or put a comma before it; text with , : { } [ ] goes in quotes"),
+    ("did not find expected key", "indent it like its neighbours"),
+    ("could not find expected ':'", "write key: value, with a space after the colon"),
+    ("cannot start any token", "put the text in quotes"),
+    ("unexpected end of stream", "close the quotes"),
+)
 _SPECIAL: Mapping[str, Any] = {
     **dict.fromkeys(["", "~", "null", "Null", "NULL"]),
     **dict.fromkeys(["true", "True", "TRUE"], True),
@@ -82,15 +91,24 @@ class Node:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` was probably meant to be."""
-    return next(iter(get_close_matches(name, sorted(known), n=1)), None)
+    return next(iter(_close(name, sorted(known))), None)
+
+
+def _close(name: str, known: Sequence[str]) -> list[str]:
+    """The known names that are nearest, several where they are equally near."""
+    same = [other for other in known if other.lower() == name.lower()]
+    found = same or get_close_matches(name, known, n=3)
+    ratios = {other: SequenceMatcher(None, other, name).ratio() for other in found}
+    return sorted(other for other in found if ratios[other] == ratios[found[0]])
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?` for the nearest known name, or the list of names when few are known."""
     names = sorted(known)
-    close = nearest(name, names)
-    if close is not None:
-        return f"did you mean '{close}'?"
+    close = _close(name, names)
+    if close:
+        quoted = " or ".join(f"'{other}'" for other in close)
+        return f"did you mean {quoted}?"
     return f"known: {', '.join(names)}" if 0 < len(names) <= 12 else ""
 
 
@@ -165,7 +183,9 @@ def _explain(problem: str, text: str, file: str, line: int, column: int) -> tupl
         return "a tab in the indentation", file, line, indent.index("\t") + 1, "indent with spaces"
     if row[column - 1 : column] == "\t" or "'\\t'" in problem:
         return "a tab where YAML allows none", file, line, column, "use spaces"
-    return f"not YAML: {problem}", file, line, column, ""
+    if _BARE_REFERENCE.search(row):
+        return f"not YAML: {problem}", file, line, column, 'inside { } and [ ] write "${…}" in quotes'
+    return f"not YAML: {problem}", file, line, column, next((r for words, r in _REMEDIES if words in problem), "")
 
 
 class _Builder:

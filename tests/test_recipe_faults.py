@@ -128,6 +128,67 @@ def test_a_stage_that_is_wrong(stage: str, message: str) -> None:
     assert found[0].startswith(f"lab.yaml:{message}")
 
 
+REMEDIES = [
+    ("a: {uses: lab.make, text: x}", "5:23: unknown key 'text'; parameters and inputs stand under 'with'"),
+    (
+        "a: {uses: lab.make, with: {matrix: {}}}",
+        "5:30: lab.make has no parameter or input 'matrix'; 'matrix' stands be",
+    ),
+    (
+        "a: {uses: finetune, with: {colour: 1, data: words.txt, init: hrm-tiny}}",
+        "5:30: finetune has no parameter or input 'colour'; see hrmctl plugins show finetune",
+    ),
+    (
+        "a: {uses: lab.train, with: {data: words.txt, steps: '6'}}",
+        "5:55: steps: expected an integer, found text ('6'); write it without quotes",
+    ),
+    (
+        "a: {uses: lab.train, with: {data: words.txt, steps: '${n}'}}",
+        "5:55: 'steps' is a parameter and takes no reference, but says '${n}'; only",
+    ),
+]
+
+
+@pytest.mark.parametrize(("stage", "message"), REMEDIES)
+def test_a_fault_says_where_it_belongs(stage: str, message: str) -> None:
+    (found,) = faults(f"stages:\n  {stage}\n")
+    assert found.startswith(f"lab.yaml:{message}")
+
+
+@pytest.mark.parametrize("written", ["data", "data.data", "$data.data", "${data}", "${data.data"])
+def test_what_names_a_stage_and_is_no_reference_is_told_how_to_write_it(written: str) -> None:
+    (found,) = faults(f"stages:\n  data: {{uses: lab.make}}\n  a: {{uses: lab.train, with: {{data: '{written}'}}}}\n")
+    assert found.startswith("lab.yaml:6:37: ")
+    outputs = "" if "data.data" in written else ' or "${data.extra}"'
+    assert found.endswith(f'; write "${{data.data}}"{outputs}')
+
+
+def test_a_variable_without_its_prefix_is_told_how_to_write_it() -> None:
+    (found,) = faults("vars: {n: 3}\nstages:\n  a: {uses: lab.train, with: {data: words.txt, steps: '${n}'}}\n")
+    assert found.endswith("""but says '${n}'; write "${vars.n}\"""")
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("stages:\n  a: {uses: lab.train, with: {data: ${b.data}}}", 'inside { } and [ ] write "${…}" in quotes'),
+        ("stages:\n  a:\n    uses: lab.make\n     with: {}", "indent it like its neighbours, or quote text that holds"),
+        ("stages:\n  a: {uses: lab.make", "close the bracket or put a comma before it"),
+        ("stages: [a]", "write key: value, without dashes"),
+        ("name: `x`", "put the text in quotes"),
+        ("name: 'x", "close the quotes"),
+    ],
+)
+def test_what_is_not_yaml_has_a_remedy(text: str, remedy: str) -> None:
+    (found,) = faults("", head=f"kind: recipe\n{'' if 'name' in text else 'name: x'}\n{text}\n")
+    assert f"; {remedy}" in found
+
+
+def test_names_that_are_equally_near_are_both_told() -> None:
+    (found,) = faults("stages:\n  a: {uses: quantize, with: {model: words.txt, scheme: int3}}\n")
+    assert found.endswith("did you mean 'int4' or 'int8'?")
+
+
 BASE = """
 stages:
   data: {uses: lab.make}

@@ -202,7 +202,10 @@ def test_defaults_stand_where_nothing_is_given() -> None:
         ("name: a\nwords: one", ["f.yaml:2:8: words: expected a list, found text ('one'); write it as [ … ]"]),
         ("name: a\nwords: []", ["f.yaml:2:8: words: a list is out of range; must have at least 1"]),
         ("name: a\nwords: [a, 2]", ["f.yaml:2:12: words[1]: expected text, found an integer ('2')"]),
-        ("name: a\ntable: [1]", ["f.yaml:2:8: table: expected a mapping, found a list"]),
+        (
+            "name: a\ntable: [1]",
+            ["f.yaml:2:8: table: expected a mapping, found a list; write key: value, without dashes"],
+        ),
         ("name: a\ntable: {k: 10}", ["f.yaml:2:12: table.k: an integer ('10') is out of range; must be at most 9"]),
         ("name: a\nelse: 1", ["f.yaml:2:7: else: expected true or false, found an integer ('1')"]),
         ("name: a\nelse_: true", ["f.yaml:2:1: unknown key 'else_'; did you mean 'else'?"]),

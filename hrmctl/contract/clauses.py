@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from hrmctl.contract.spec import COMBINATORS, ORDERED, Clause, Ref
@@ -15,6 +15,7 @@ from hrmctl.schema import decode, doc
 from hrmctl.yamlio import Node, kind_of, suggest
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
+_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%\Z")
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
@@ -72,7 +73,7 @@ class ClauseReader:
             remedy = "write {id: …, left: measure.field, op: ge, right: 1}; prose cannot fail"
             self.problems.append(node.problem(f"a check is needed here, found {kind_of(node)}", remedy))
             return Clause("eq")
-        head = decode(node, ClauseDoc, self.problems)
+        head = decode(_in_words(node, self.problems), ClauseDoc, self.problems)
         if head is None:
             return Clause("eq", id=_text(node, "id"))
         self._identify(node, head, top)
@@ -117,6 +118,19 @@ class ClauseReader:
         return Clause(op, head.id, head.left, self.right(right, op), otherwise=otherwise, place=node)
 
 
+_SIGNS = {"=": "eq", "==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
+
+
+def _in_words(node: Node, problems: list[Problem]) -> Node:
+    """The clause with its operator as a word; a sign is a fault, and no reason to say nothing of the rest."""
+    op = node.get("op")
+    word = _SIGNS.get(op.value) if op is not None and isinstance(op.value, str) else None
+    if op is None or word is None:
+        return node
+    problems.append(op.problem(f"op: '{op.value}' is not a choice", f"write {word}"))
+    return replace(node, value={**node.value, "op": replace(op, value=word)})
+
+
 def _text(node: Node, key: str) -> str:
     child = node.get(key)
     return child.value if child is not None and isinstance(child.value, str) else ""
@@ -143,11 +157,21 @@ class Paths:
         if _is_number(str(node.value)):
             self.problems.append(node.problem(f"'{node.value}' is text", "write the number without quotes"))
         elif not dot:
-            self.problems.append(node.problem(f"'{node.value}' is not a path", "write measure.field"))
+            self.problems.append(node.problem(f"'{node.value}' is not a path", self._whole(name)))
         elif name not in self.measures:
             self.problems.append(node.problem(f"unknown measure '{name}'", suggest(name, self.measures)))
         elif (spec := self.measures[name]) is not None and key not in spec.returns:
             self.problems.append(node.problem(f"{spec.name} returns no '{key}'", suggest(key, spec.returns)))
+
+    def _whole(self, name: str) -> str:
+        """The paths that a measure or a field alone may have been meant to be."""
+        paths = [
+            f"{measure}.{key}"
+            for measure, spec in self.measures.items()
+            for key in (spec.returns if spec else ())
+            if name in (measure, key)
+        ]
+        return f"write {' or '.join(paths[:6])}" if paths else "write measure.field"
 
     def right(self, node: Node, op: str) -> Any:
         """The right side of a comparison by `op`: a literal, a path, or a tuple of them for `in` and `between`."""
@@ -164,6 +188,9 @@ class Paths:
 
     def _atom(self, node: Node, op: str) -> Any:
         value = node.value
+        if isinstance(value, str) and op in ORDERED and (share := _PERCENT.match(value)):
+            self.problems.append(node.problem(f"'{value}' is text", f"write the share as {float(share[1]) / 100:g}"))
+            return Ref(value)
         if isinstance(value, str) and (op in ORDERED or ("." in value and value.partition(".")[0] in self.measures)):
             self.check(node)
             return Ref(value)

@@ -15,7 +15,7 @@ from hrmctl.errors import InputError, Problem
 from hrmctl.jsonio import document_digest
 from hrmctl.model import EvidenceType, MeasureSpec
 from hrmctl.schema import decode, decode_value, doc
-from hrmctl.yamlio import Node, suggest
+from hrmctl.yamlio import Node, kind_of, suggest
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,11 @@ def _subjects(root: Node, problems: list[Problem]) -> dict[str, Subject]:
     result: dict[str, Subject] = {}
     for name, node in section(root, "subjects").items():
         check_name(holder, name, problems)
-        roles = decode_value(node, dict[str, Node], problems, (), name) or {}
+        if not isinstance(node.value, dict):
+            fault = f"subject '{name}' must be a mapping, found {kind_of(node)}"
+            problems.append(node.problem(fault, "such as {model: hrm-tiny}"))
+            continue
+        roles = dict(node.value)
         needs_node = roles.pop("needs", None)
         needs = decode_value(needs_node, tuple[str, ...], problems, (), "needs") if needs_node else ()
         labels = {role: decode_value(label, str, problems, (MinLen(1),), role) for role, label in roles.items()}
@@ -221,7 +225,7 @@ def _profiles(
                 problems.append(node.key_problem(clause, f"no comparison '{clause}'", suggest(clause, known)))
                 continue
             result[name][clause] = paths.right(right, known[clause].op)
-        if not result[name]:
+        if not section(holder, name):
             problems.append(holder.key_problem(name, f"profile '{name}' changes nothing", "give clause: threshold"))
     return result
 
@@ -234,6 +238,11 @@ class Causes:
     measures: list[str]
     evidence: list[str]
 
+    @property
+    def whole(self) -> bool:
+        """Whether all clauses could be read and have an id."""
+        return bool(self.clauses) and all(self.clauses)
+
     def of(self, expect: str) -> list[str]:
         """The names that can cause the verdict `expect`."""
         extra = {
@@ -242,7 +251,7 @@ class Causes:
             "UNTESTED": self.evidence,
             "PASS": [],
         }
-        return extra.get(expect, self.clauses)
+        return list(dict.fromkeys(extra.get(expect, self.clauses)))
 
 
 def _controls(
@@ -251,6 +260,8 @@ def _controls(
     holder = root.get("controls") or root
     read = [_control(node, evidence, causes, profiles, problems) for node in items(root, "controls")]
     failing = {_scalar(node, "profile") for node in items(root, "controls") if _scalar(node, "expect") == "FAIL"}
+    if not read or None in read:
+        return ()  # what could not be read may be the one that must FAIL
     for profile in ["", *profiles]:
         if profile not in failing:
             whose = f"profile '{profile}' has" if profile else "there is"
@@ -273,7 +284,7 @@ def _control(
     choices = causes.of(head.expect)
     if not head.because and head.expect not in ("PASS", "UNTESTED"):
         problems.append(node.problem(f"a control that expects {head.expect} must say because of which clause"))
-    elif head.because and head.because not in choices:
+    elif head.because and head.because not in choices and causes.whole:
         text = f"nothing named '{head.because}' can cause {head.expect}"
         problems.append(node.value["because"].problem(text, suggest(head.because, choices)))
     if head.profile and head.profile not in profiles:
@@ -319,8 +330,12 @@ def _check_use(root: Node, require: tuple[Clause, ...], taken: Mapping[str, Meas
     fed = {name for measure in taken.values() for name in measure.of}
     read = {path.partition(".")[0] for clause in require for path in clause.paths()}
     for key, used in (("evidence", fed), ("measure", read)):
-        if key == "evidence" and len(taken) < len(section(root, "measure")):
-            continue  # a measure that could not be read may use it
+        if key == "evidence" and (len(taken) < len(section(root, "measure")) or not fed <= set(section(root, key))):
+            continue  # a measure that could not be read, or names what is not there, may use it
+        if key == "measure" and not all(
+            c.left or c.parts for clause in require or [Clause("eq")] for c in clause.walk()
+        ):
+            continue  # a check that could not be read may read it
         for name in section(root, key):
             if name not in used and NAME.match(name):
                 by = "measure" if key == "evidence" else "clause"

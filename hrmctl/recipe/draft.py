@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -71,25 +71,39 @@ def read_draft(recipe: Recipe, name: str, node: Node, catalog: Catalog, problems
     unknown = [key for key in given.value if key not in known]
     for key in unknown:
         fault = f"{entry.uses} has no parameter or input '{key}'"
-        problems.append(given.key_problem(key, fault, suggest(key, known)))
+        problems.append(given.key_problem(key, fault, _where(key, entry.uses, known)))
     excused = known if name in recipe.faults.partial else known & {nearest(key, known) for key in unknown}
     keep = {key: value for key, value in given.value.items() if key in params}
+    variables = recipe.root.get("vars") or Node({})
     for key, value in [*keep.items(), *entry.matrix.items()]:
-        problems.extend(_stray_references(key, value))
+        stray = _stray_references(key, value, variables)
+        problems.extend(stray)
+        if stray and key in keep:
+            # What its value will be nobody knows yet.
+            excused = {*excused, key}
+            del keep[key]
     wanted = {k: s for k, s in spec.inputs.items() if k in given.value or k not in excused}
-    inputs = {k: _sources(recipe, k, s, given, problems) for k, s in wanted.items()}
+    inputs = {k: _sources(recipe, catalog, k, s, given, problems) for k, s in wanted.items()}
     return Draft(name, node, entry, spec, replace(given, value=keep), inputs, frozenset(excused))
 
 
-def _stray_references(key: str, node: Node) -> list[Problem]:
+def _where(key: str, uses: str, known: Collection[str]) -> str:
+    """Where a key belongs, or what it may have been meant to be."""
+    if key in {spec.name for spec in fields_of(StageEntry)}:
+        return f"'{key}' stands beside 'with', not in it"
+    return suggest(key, known) or f"see hrmctl plugins show {uses}"
+
+
+def _stray_references(key: str, node: Node, variables: Node) -> list[Problem]:
     """References where none is resolved: only an input takes an artifact."""
-    if isinstance(node.value, str) and REFERENCE.search(node.value):
+    if isinstance(node.value, str) and (found := REFERENCE.search(node.value)):
         fault = f"'{key}' is a parameter and takes no reference, but says '{node.value}'"
-        return [node.problem(fault, "only ${vars.name} can stand here")]
+        remedy = f'write "${{vars.{found[1]}}}"' if variables.get(found[1]) else "only ${vars.name} can stand here"
+        return [node.problem(fault, remedy)]
     inside = node.value.values() if isinstance(node.value, dict) else node.value
     if not isinstance(node.value, (dict, list)):
         return []
-    return [problem for child in inside for problem in _stray_references(key, child)]
+    return [problem for child in inside for problem in _stray_references(key, child, variables)]
 
 
 def check_parameters(draft: Draft, problems: list[Problem]) -> Any:
@@ -123,7 +137,7 @@ def own_axes(draft: Draft, problems: list[Problem]) -> dict[str, list[Node]]:
 
 
 def _sources(
-    recipe: Recipe, key: str, spec: InputSpec, given: Node, problems: list[Problem]
+    recipe: Recipe, catalog: Catalog, key: str, spec: InputSpec, given: Node, problems: list[Problem]
 ) -> list[Reference | FromPath]:
     node = given.value.get(key)
     if node is None or node.value is None or node.value == "":
@@ -135,19 +149,22 @@ def _sources(
         problems.append(node.problem(f"input '{key}' takes one artifact, not a list"))
         return []
     items = node.value if isinstance(node.value, list) else [node]
-    found = [_source(recipe, key, item, problems) for item in items]
+    found = [_source(recipe, catalog, key, item, problems) for item in items]
     return [source for source in found if source is not None]
 
 
-def _source(recipe: Recipe, key: str, node: Node, problems: list[Problem]) -> Reference | FromPath | None:
+def _source(
+    recipe: Recipe, catalog: Catalog, key: str, node: Node, problems: list[Problem]
+) -> Reference | FromPath | None:
     if not isinstance(node.value, str):
         problems.append(node.problem(f"input '{key}' must be ${{stage.output}} or a path"))
         return None
     whole = REFERENCE.fullmatch(node.value)
+    meant = _meant(recipe, catalog, node.value)
     if whole:
         edge = _EDGE.match(whole[1])
         if edge is None:
-            problems.append(node.problem(f"'{node.value}' is not a reference", "write ${stage.output}"))
+            problems.append(node.problem(f"'{node.value}' is not a reference", meant or "write ${stage.output}"))
             return None
         return Reference(edge[1], edge[2], edge[3], node)
     for base in (recipe.path.parent, Path()):
@@ -156,5 +173,17 @@ def _source(recipe: Recipe, key: str, node: Node, problems: list[Problem]) -> Re
             path = base / Path(node.value).expanduser()
             if path.is_file() or path.is_dir():
                 return FromPath(path)
-    problems.append(node.problem(f"input '{key}': no file or folder '{node.value}'", "write a path or ${stage.output}"))
+    fault = f"input '{key}': no file or folder '{node.value}'"
+    problems.append(node.problem(fault, meant or "write a path or ${stage.output}"))
     return None
+
+
+def _meant(recipe: Recipe, catalog: Catalog, text: str) -> str:
+    """The reference to write for text that names a stage; empty where it names none."""
+    stage, _, output = text.strip("${} ").partition(".")
+    entry = recipe.entry.stages.get(stage)
+    spec = catalog.stages.get(entry.uses) if entry else None
+    if spec is None or not spec.outputs:
+        return ""
+    outputs = [output] if output in spec.outputs else sorted(spec.outputs)
+    return "write " + " or ".join(f'"${{{stage}.{name}}}"' for name in outputs)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import annotated_types as at
 
@@ -25,6 +25,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
 class StageEntry:
     """One stage of a recipe, before its parameters are checked against its plugin."""
 
+    ELSEWHERE: ClassVar[str] = "parameters and inputs stand under 'with'"
     uses: Annotated[str, doc("the stage's name, e.g. finetune or data.generate")]
     with_: Annotated[Node, doc("parameters and inputs; ${stage.output} makes an edge")] = field(
         default_factory=lambda: Node({})
@@ -143,8 +144,7 @@ def _outline(
     """What is right of the outline, and the stages of which that is not all. Raises InputError without any stages."""
     found: list[Problem] = []
     entry = decode(root, RecipeEntry, found)
-    told = {*unclear, *(p.place for p in problems)}
-    problems += [p for p in found if p.place not in told]
+    problems += [p for p in found if p.place not in unclear]
     if entry is not None:
         return root, frozenset()
     stages = root.get("stages")

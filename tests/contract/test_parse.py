@@ -80,7 +80,7 @@ REFUSED = [
     ("op: eq", "op: equals", "12:32: op: text ('equals') is not a choice; known: between, eq"),
     ("left: p.n", "left: p.count", "12:23: pass_at_k returns no 'count'; known: n, value"),
     ("left: p.n", "left: q.n", "12:23: unknown measure 'q'; known: p"),
-    ("left: p.n", "left: p", "12:23: 'p' is not a path; write measure.field"),
+    ("left: p.n", "left: p", "12:23: 'p' is not a path; write p.value or p.n"),
     ("left: p.n, ", "", "12:5: missing key 'left'; a comparison has left, op and right"),
     (", right: 500", "", "12:5: missing key 'right'; a comparison has left, op and right"),
     ("op: eq, right: 500", "op: between, right: 500", "12:48: 'between' needs a list on the right; write [low, high]"),
@@ -169,6 +169,33 @@ def test_every_fault_at_once(refused: Refused, example: str) -> None:
     places = [fault.split(":")[1] for fault in faults]
     assert places == sorted(places, key=int)
     assert {"3", "10", "13", "16", "17"} <= set(places)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("require:", "requires:", "11:1: unknown key 'requires'; did you mean 'require'?"),
+        ("controls:", "control:", "14:1: unknown key 'control'; did you mean 'controls'?"),
+        ("expect: FAIL", "expect: fail", "16:14: expect: text ('fail') is not a choice; did you mean 'FAIL'?"),
+        ("op: ge", "op: '>='", "13:37: op: '>=' is not a choice; write ge"),
+        ("right: 0.20", "right: 20%", "13:48: '20%' is text; write the share as 0.2"),
+        ("left: p.value", "left: value", "13:24: 'value' is not a path; write p.value"),
+        ("of: [e]", "of: [f]", "10:27: unknown evidence 'f'; known: e"),
+        ("{id: target, left: p.value, op: ge, right: 0.20}", "a fifth", "13:5: a check is needed here, found text"),
+        ("controls:", "profiles: {kpi: {targt: 0.3}}\ncontrols:", "14:18: no comparison 'targt'; did you mean"),
+        (
+            "{model: hrm-tiny, dataset: microcode@test}",
+            "hrm-tiny",
+            "6:10: subject 'proxy' must be a mapping, found text",
+        ),
+    ],
+)
+def test_a_fault_makes_no_others(refused: Refused, example: str, old: str, new: str, said: str) -> None:
+    assert old in example
+    text = example.replace(old, new, 1)
+    text += "  - {expect: FAIL, because: target, profile: kpi, data: {e: {passed: 1, n: 500}}}\n" * ("kpi" in new)
+    (fault,) = refused(text)
+    assert fault.startswith(f"c.yaml:{said}")
 
 
 def test_an_unreadable_measure_brings_no_further_complaints(refused: Refused, example: str) -> None:
