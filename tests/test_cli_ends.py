@@ -75,6 +75,16 @@ def test_an_output_that_is_full_is_told_in_one_line(tmp_path: Path, argv: str, b
     assert (done.returncode, done.stderr) == (2, "" if both else line)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+@pytest.mark.parametrize("argv", ["runs show", "power", "contracts lint absent.yaml"])
+def test_an_error_that_cannot_be_told_is_no_fail(tmp_path: Path, argv: str) -> None:
+    own = shlex.join([sys.executable, "-P", "-m", "hrmctl", *argv.split()])
+    done = subprocess.run(
+        ["bash", "-c", f"{own} 2>/dev/full"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 def test_what_was_read_is_whole(tmp_path: Path) -> None:
     done = into("head -1", "plugins", "show", "finetune", cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("### `finetune`\n", "")

@@ -64,8 +64,8 @@ def _command(argv: Sequence[str]) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.filename is None:
             # The error does not say which file could not be written. One line more shows whether it was the output.
-            print()
             _flush()
+            print(flush=True)
         return _failed(error)
 
 

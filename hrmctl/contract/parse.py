@@ -92,7 +92,7 @@ def parse_contract(root: Node, measures: Mapping[str, MeasureSpec], text: str = 
     _check_ids(root, clauses.ids, problems)
     profiles = _profiles(root, require, paths, problems)
     causes = Causes([c.id for c in require], list(section(root, "measure")), list(section(root, "evidence")))
-    controls = _controls(root, evidence, causes, profiles, problems)
+    controls = _controls(root, _fitting(evidence, taken, measures), causes, profiles, problems)
     _check_select(root, require, problems)
     if head is None or problems:
         raise InputError(*sorted(set(problems), key=lambda p: (p.line, p.column)))
@@ -178,6 +178,15 @@ def _measures(
         params = decode(rest, specs[head.fn].params, problems)
         result[name] = Measure(name, head.fn, head.of, params)
     return result
+
+
+def _fitting(
+    evidence: Mapping[str, Query], taken: Mapping[str, Measure], specs: Mapping[str, MeasureSpec]
+) -> dict[str, Query]:
+    """The evidence that its measures take: of what does not fit, examples are neither right nor wrong."""
+    users = [(name, specs[measure.fn]) for measure in taken.values() for name in measure.of]
+    odd = {name for name, spec in users if name in evidence and evidence[name].type not in spec.accepts}
+    return {name: query for name, query in evidence.items() if name not in odd}
 
 
 def _split(node: Node, keys: tuple[str, ...]) -> tuple[Node, Node]:

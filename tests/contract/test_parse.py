@@ -181,6 +181,7 @@ def test_every_fault_at_once(refused: Refused, example: str) -> None:
         ("right: 0.20", "right: 20%", "13:48: '20%' is text; write the share as 0.2"),
         ("left: p.value", "left: value", "13:24: 'value' is not a path; write p.value"),
         ("of: [e]", "of: [f]", "10:27: unknown evidence 'f'; known: e"),
+        ("samples/v1, stage", "measurement/v1, stage", "10:27: pass_at_k takes samples/v1, and 'e' is measurement/v1"),
         ("{id: target, left: p.value, op: ge, right: 0.20}", "a fifth", "13:5: a check is needed here, found text"),
         ("controls:", "profiles: {kpi: {targt: 0.3}}\ncontrols:", "14:18: no comparison 'targt'; did you mean"),
         (
