@@ -93,14 +93,15 @@ def decode(node: Node, cls: type[T], problems: list[Problem], excused: Collectio
         hint = "" if nearest(key, known) else getattr(cls, "ELSEWHERE", "")
         problems.append(node.key_problem(key, f"unknown key '{key}'", hint or suggest(key, known)))
     missing = [name for name, spec in known.items() if spec.required and name not in node.value]
-    excused = {*excused, *filter(None, (nearest(key, known) for key in unknown))} if missing else ()
+    if missing:
+        excused = {*excused, *filter(None, (nearest(key, known) for key in unknown))}
     problems.extend(node.problem(f"missing key '{name}'", known[name].doc) for name in missing if name not in excused)
     values = {}
     for name in (name for name in known if name in node.value):
         spec = known[name]
         values[spec.attribute] = decode_value(node.value[name], spec.type, problems, spec.bounds, name)
-    if missing or len(problems) > before:
-        return None
+    if missing or len(problems) > before or any(name in known and name not in node.value for name in excused):
+        return None  # what is only misspelt is not the default either
     return _construct(node, cls, values, problems)
 
 

@@ -96,7 +96,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 def _close(name: str, known: Sequence[str]) -> list[str]:
     """The known names that are nearest, several where they are equally near."""
-    same = [other for other in known if other.lower() == name.lower()]
+    # A colon that is forgotten makes one key of two: `init hrm-tiny`.
+    same = [other for other in known if other.lower() in (name.lower(), name.partition(" ")[0])]
     found = same or get_close_matches(name, known, n=3)
     ratios = {other: SequenceMatcher(None, other, name).ratio() for other in found}
     return sorted(other for other in found if ratios[other] == ratios[found[0]])

@@ -300,6 +300,11 @@ ONE_FAULT = [
     "stages:\n  a: {usse: lab.make}\n  b: {uses: lab.train, with: {data: '${a.data}'}}\n",
     "stages:\n  a: {uses: eval, with: {modle: words.txt, tasks: words.txt}}\n",
     "stages:\n  a: {uses: eval, with: {model: words.txt, tasks: words.txt, source: '${vars.n}'}}\n",
+    "stages:\n  a: {uses: eval, with: {model: words.txt, tasks: words.txt, samples: '${n}', k: [1, 10]}}\n",
+    "stages:\n  a: {uses: eval, with: {model: words.txt, tasks: words.txt, sampels: 10, k: [1, 10]}}\n",
+    "stages:\n  a: {uses: lab.make, matrix: {text: '${n}'}}\n",
+    "stages:\n  a: {uses: finetune, with: {init hrm-tiny, data: words.txt}}\n",
+    "stages:\n  a: {uses lab.make}\n",
     "stages:\n  a: &x {uses: lab.make}\n  b: {<<: *x, uses: lab.train}\n",
 ]
 

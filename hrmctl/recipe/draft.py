@@ -129,6 +129,8 @@ def own_axes(draft: Draft, problems: list[Problem]) -> dict[str, list[Node]]:
         if axis not in known:
             fault = f"matrix: '{axis}' is no parameter of {draft.spec.name}"
             problems.append(draft.node.value["matrix"].key_problem(axis, fault, suggest(axis, known)))
+        elif _stray_references(axis, node, Node(None)):
+            continue  # told already
         elif not isinstance(node.value, list) or not node.value:
             problems.append(node.problem(f"matrix: '{axis}' needs a list of values"))
         else:
