@@ -65,13 +65,12 @@ def lint(
     Warns of what a sound contract may still overlook, such as asking for more than its n can show.
     """
     from hrmctl.cli.progress import PROVING, tracked
-    from hrmctl.contract import Contract
+    from hrmctl.contract import Contract, proofs
     from hrmctl.contract.advice import advice
     from hrmctl.errors import InputError
-    from hrmctl.run.judge import proof_of
 
     items, found = _load(paths)
-    problems = [problem for item in tracked(items, PROVING) for problem in proof_of(item, found.measures).problems]
+    problems = [problem for proof in proofs(tracked(items, PROVING), found.measures) for problem in proof.problems]
     if problems:
         raise InputError(*problems)
     warnings = [w for item in items if isinstance(item, Contract) for w in advice(item, found.measures, found.stages)]
@@ -85,10 +84,10 @@ def lint(
 def prove(paths: Paths = None, as_json: JsonOption = False) -> int:
     """Run every control and every mutant; print killed/total of each contract."""
     from hrmctl.cli.progress import PROVING, tracked
-    from hrmctl.run.judge import proof_of
+    from hrmctl.contract import proofs
 
-    items, found = _load(paths)
-    proofs = [proof_of(item, found.measures) for item in tracked(items, PROVING, quiet=as_json)]
+    items, known = _load(paths)
+    found = proofs(tracked(items, PROVING, quiet=as_json), known.measures)
     if as_json:
         print_json(
             [
@@ -100,21 +99,19 @@ def prove(paths: Paths = None, as_json: JsonOption = False) -> int:
                     "ok": p.ok,
                     "problems": [str(q) for q in p.problems],
                 }
-                for p in proofs
+                for p in found
             ]
         )
     else:
         rows = [
             (p.contract, str(len(p.controls)), f"{p.killed}/{p.total}", "proven" if p.ok else "NOT PROVEN")
-            for p in proofs
+            for p in found
         ]
         print_table(rows, ("contract", "controls", "mutants killed", ""))
-        print(
-            f"{sum(p.killed for p in proofs)}/{sum(p.total for p in proofs)} mutants killed in {len(proofs)} contracts"
-        )
-    for problem in (problem for proof in proofs for problem in proof.problems):
+        print(f"{sum(p.killed for p in found)}/{sum(p.total for p in found)} mutants killed in {len(found)} contracts")
+    for problem in (problem for proof in found for problem in proof.problems):
         say(f"hrmctl: {problem}")
-    return 0 if all(p.ok for p in proofs) else 2
+    return 0 if all(p.ok for p in found) else 2
 
 
 @app.command()

@@ -26,11 +26,12 @@ SYMBOLS = {"eq": "=", "ne": "≠", "lt": "<", "le": "≤", "gt": ">", "ge": "≥
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that stands against PASS."""
+    """Something that stands against PASS; the reason of a `clause` that does not hold is what `say` says of it."""
 
     verdict: Verdict
     because: str
-    reason: str
+    reason: str = ""
+    clause: Clause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +71,33 @@ def pieces(item: Piece) -> tuple[Evidence, ...]:
     return item if isinstance(item, tuple) else (item,)
 
 
-def take(contract: Contract, evidence: Mapping[str, Piece], measures: Mapping[str, MeasureSpec]) -> Measured:
+def measured(measure: Measure, evidence: Mapping[str, Piece], spec: MeasureSpec) -> Mapping[str, Value]:
+    """What one measure gives. Raises whatever its plugin raises, and MeasureError on what no clause can compare."""
+    result = dict(resolve(spec.target)([_own(evidence[name]) for name in measure.of], measure.params))
+    for key, value in result.items():
+        if not isinstance(value, (bool, int, float, str)):
+            raise MeasureError(f"{key} is a {type(value).__name__}, not a number, text or true/false")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise MeasureError(f"{key} is {value}")
+    return result
+
+
+def take(
+    contract: Contract,
+    evidence: Mapping[str, Piece],
+    measures: Mapping[str, MeasureSpec],
+    fault: Callable[[str, Any], str] = payload.fault,
+    values_of: Callable[[Measure, Mapping[str, Piece], MeasureSpec], Mapping[str, Value]] = measured,
+) -> Measured:
     """Every measure of the contract on `evidence`; none is taken when a piece is missing or no evidence at all."""
-    faults = tuple(_evidence_faults(contract, evidence))
+    faults = tuple(_evidence_faults(contract, evidence, fault))
     if faults:
         return Measured(faults=faults)
     values: dict[str, Mapping[str, Value]] = {}
     found: list[Fault] = []
     for measure in contract.measures.values():
         try:
-            values[measure.name] = _measure(measure, evidence, measures[measure.fn])
+            values[measure.name] = values_of(measure, evidence, measures[measure.fn])
         except Undecidable as error:
             found.append(Fault(Verdict.INCONCLUSIVE, measure.name, f"{measure.name} cannot decide: {error}"))
         except MeasureError as error:
@@ -90,7 +108,9 @@ def take(contract: Contract, evidence: Mapping[str, Piece], measures: Mapping[st
     return Measured(values, tuple(found))
 
 
-def _evidence_faults(contract: Contract, evidence: Mapping[str, Piece]) -> Iterator[Fault]:
+def _evidence_faults(
+    contract: Contract, evidence: Mapping[str, Piece], fault: Callable[[str, Any], str]
+) -> Iterator[Fault]:
     for name, query in contract.evidence.items():
         item = evidence.get(name)
         if item is None:
@@ -99,19 +119,9 @@ def _evidence_faults(contract: Contract, evidence: Mapping[str, Piece]) -> Itera
             continue
         for piece in pieces(item):
             wrong = f"it is {piece.type}, not {query.type}" if piece.type != query.type else ""
-            wrong = wrong or payload.fault(query.type, piece.payload)
+            wrong = wrong or fault(query.type, piece.payload)
             if wrong:
                 yield Fault(Verdict.INVALID, name, f"evidence {name} is none: {wrong}")
-
-
-def _measure(measure: Measure, evidence: Mapping[str, Piece], spec: MeasureSpec) -> Mapping[str, Value]:
-    result = dict(resolve(spec.target)([_own(evidence[name]) for name in measure.of], measure.params))
-    for key, value in result.items():
-        if not isinstance(value, (bool, int, float, str)):
-            raise MeasureError(f"{key} is a {type(value).__name__}, not a number, text or true/false")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise MeasureError(f"{key} is {value}")
-    return result
 
 
 def _own(item: Piece) -> Piece:
@@ -131,17 +141,24 @@ def _copied(item: Evidence) -> Evidence:
 
 
 def decide(clauses: tuple[Clause, ...], measured: Measured) -> Outcome:
-    """The worst verdict of all clauses and faults; among equals the first decides."""
+    """The worst verdict of all clauses and faults, with its reason."""
     lookup = reader(measured.values)
-    broken = {fault.because for fault in measured.faults}
+    fault = worst(clauses, measured)
+    if fault is None:
+        return Outcome(Verdict.PASS, "", "; ".join(say(clause, lookup) for clause in clauses), measured.values)
+    reason = say(fault.clause, lookup) if fault.clause else fault.reason
+    return Outcome(fault.verdict, fault.because, reason, measured.values)
+
+
+def worst(clauses: tuple[Clause, ...], measured: Measured) -> Fault | None:
+    """The worst of all clauses and faults; among equals the first."""
+    lookup = reader(measured.values)
     faults = list(measured.faults)
+    broken = {fault.because for fault in faults}
     if not faults or measured.values:
         readable = (c for c in clauses if broken.isdisjoint(path.partition(".")[0] for path in c.paths()))
         faults.extend(fault for clause in readable if (fault := _clause_fault(clause, lookup)))
-    if faults:
-        worst = max(faults, key=lambda fault: fault.verdict.severity)
-        return Outcome(worst.verdict, worst.because, worst.reason, measured.values)
-    return Outcome(Verdict.PASS, "", "; ".join(say(clause, lookup) for clause in clauses), measured.values)
+    return max(faults, key=lambda fault: fault.verdict.severity, default=None)
 
 
 def reader(values: Values) -> Lookup:
@@ -158,7 +175,7 @@ def reader(values: Values) -> Lookup:
 
 def _clause_fault(clause: Clause, lookup: Lookup) -> Fault | None:
     try:
-        return None if holds(clause, lookup) else Fault(clause.otherwise, clause.id, say(clause, lookup))
+        return None if holds(clause, lookup) else Fault(clause.otherwise, clause.id, clause=clause)
     except BrokenClause as error:
         return Fault(Verdict.INVALID, clause.id, str(error))
 
@@ -181,8 +198,10 @@ def holds(clause: Clause, lookup: Lookup) -> bool:
 
 def _check_types(clause: Clause, left: Value, rights: list[Any]) -> None:
     wanted = "a number" if clause.op in ORDERED else _kind(left)
-    if any(_kind(value) != wanted for value in (left, *rights)):
-        raise BrokenClause(f"{clause.left} is {_kind(left)} ({left!r}): '{clause.op}' cannot compare it with {rights}")
+    for value in (left, *rights):
+        if _kind(value) != wanted:
+            text = f"{clause.left} is {_kind(left)} ({left!r}): '{clause.op}' cannot compare it with {rights}"
+            raise BrokenClause(text)
 
 
 def _kind(value: Any) -> str:
@@ -192,18 +211,18 @@ def _kind(value: Any) -> str:
 
 
 def _compare(op: str, margins: list[Fraction], slack: tuple[Fraction, Fraction]) -> bool:
-    low, high = slack
-    first, last = margins[0], margins[-1]
-    results = {
-        "eq": low <= first <= high,
-        "ne": not low <= first <= high,
-        "lt": first < high,
-        "le": first <= high,
-        "gt": first > low,
-        "ge": first >= low,
-        "between": low <= first and last <= high,
-    }
-    return results[op]
+    return _HOLDS[op](margins[0], margins[-1], *slack)
+
+
+_HOLDS: Mapping[str, Callable[[Fraction, Fraction, Fraction, Fraction], bool]] = {
+    "eq": lambda first, _last, low, high: low <= first <= high,
+    "ne": lambda first, _last, low, high: not low <= first <= high,
+    "lt": lambda first, _last, _low, high: first < high,
+    "le": lambda first, _last, _low, high: first <= high,
+    "gt": lambda first, _last, low, _high: first > low,
+    "ge": lambda first, _last, low, _high: first >= low,
+    "between": lambda first, last, low, high: low <= first and last <= high,
+}
 
 
 # --- saying it ----------------------------------------------------------------------------------

@@ -267,7 +267,7 @@ def prove_gate(gate: Gate) -> Proof:
     )
     survivors, tables = [], list(_mutants(gate))
     for kind, rule, rules in tables:
-        found = [decide_gate(gate, control.data, rules) for control in gate.controls]
+        found = (decide_gate(gate, control.data, rules) for control in gate.controls)
         if all((a, x.because) == (b, y.because) for (a, x), (b, y) in zip(found, base, strict=True)):
             text = f"no control notices when rule '{rule.id}' is {kind}"
             problem = rule.place.problem(text, "add a control that only this rule decides")

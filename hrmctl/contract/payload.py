@@ -27,11 +27,18 @@ def _leaf_faults(payload: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, Mapping):
             stack.extend((f"{where}.{key}".lstrip("."), value[key]) for key in reversed(list(value)))
         elif isinstance(value, (list, tuple)):
+            if _says_something(value):
+                continue
             stack.extend((where, child) for child in reversed(value))
         elif isinstance(value, float) and not math.isfinite(value):
             yield f"{where} holds {value}, not a finite number"
         elif isinstance(value, str) and value.strip().lower() in PLACEHOLDERS:
             yield f"{where} holds the placeholder '{value}'"
+
+
+def _says_something(items: Sequence[Any]) -> bool:
+    """Whether all of `items` are texts and none a placeholder; most lists of a payload are such."""
+    return set(map(type, items)) == {str} and PLACEHOLDERS.isdisjoint(map(str.lower, map(str.strip, items)))
 
 
 def _number(value: Any) -> bool:

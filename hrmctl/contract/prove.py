@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from hrmctl.contract.evaluate import BrokenClause, Measured, Outcome, Piece, decide, reader, take
+from hrmctl.contract.bench import Bench
+from hrmctl.contract.evaluate import BrokenClause, Measured, Outcome, Piece, decide, reader, take, worst
 from hrmctl.contract.spec import Clause, Contract, Control, Query, Ref
 from hrmctl.errors import Problem
 from hrmctl.model import Evidence, MeasureSpec, Verdict
@@ -103,14 +104,18 @@ class Case:
         return ControlResult(control.expect, control.because, control.profile, self.outcome, control.place)
 
 
-def prove(contract: Contract, measures: Mapping[str, MeasureSpec]) -> Proof:
-    """Run every control and every mutant, for the contract itself and for each of its profiles."""
+def prove(contract: Contract, measures: Mapping[str, MeasureSpec], bench: Bench | None = None) -> Proof:
+    """Run every control and every mutant, for the contract itself and for each of its profiles.
+
+    A `bench` that is handed in serves several contracts: what it has measured is not measured again.
+    """
+    bench = bench or Bench()
     results: list[ControlResult] = []
     survivors: list[Survivor] = []
     total = 0
     for profile in ["", *contract.profiles]:
         clauses = contract.clauses(profile)
-        cases = [_case(contract, clauses, c, measures) for c in contract.controls if c.profile == profile]
+        cases = [_case(contract, clauses, c, measures, bench) for c in contract.controls if c.profile == profile]
         results.extend(case.result for case in cases)
         changed = contract.profiles.get(profile)
         for mutant in mutants(clauses, cases):
@@ -122,9 +127,11 @@ def prove(contract: Contract, measures: Mapping[str, MeasureSpec]) -> Proof:
     return Proof(contract.id, tuple(results), total, tuple(survivors))
 
 
-def _case(contract: Contract, clauses: Clauses, control: Control, measures: Mapping[str, MeasureSpec]) -> Case:
+def _case(
+    contract: Contract, clauses: Clauses, control: Control, measures: Mapping[str, MeasureSpec], bench: Bench
+) -> Case:
     evidence = {name: _example(name, contract.evidence[name], data) for name, data in control.data.items()}
-    measured = take(contract, evidence, measures)
+    measured = take(contract, evidence, measures, bench.fault, bench.measured)
     return Case(control, measured, decide(clauses, measured))
 
 
@@ -135,8 +142,12 @@ def _example(name: str, query: Query, data: Any) -> Piece:
 
 
 def _noticed(clauses: Clauses, cases: Sequence[Case]) -> bool:
-    outcomes = ((decide(clauses, case.measured), case.outcome) for case in cases)
-    return any((new.verdict, new.because) != (old.verdict, old.because) for new, old in outcomes)
+    for case in cases:
+        fault, before = worst(clauses, case.measured), case.outcome
+        after = (fault.verdict, fault.because) if fault else (Verdict.PASS, "")
+        if after != (before.verdict, before.because):
+            return True
+    return False
 
 
 def _survivor(mutant: Mutant, profile: str) -> Survivor:

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hrmctl import ledger
-from hrmctl.contract import Contract, Gate, check_gate, load_contracts
+from hrmctl.contract import Contract, Gate, Proof, check_gate, load_contracts, proofs
 from hrmctl.contract.bind import check_subject
 from hrmctl.contract.facts import Facts
-from hrmctl.contract.gate import prove_gate
-from hrmctl.contract.prove import Proof, prove
 from hrmctl.contract.spec import Subject
 from hrmctl.errors import InputError, StoreError
 from hrmctl.events import VerdictReached
@@ -47,7 +45,7 @@ class Claims:
 
     def proofs(self, measures: Measures) -> dict[str, Proof]:
         """The proof of every contract and gate by id."""
-        return {item.id: proof_of(item, measures) for item in self.items}
+        return {proof.contract: proof for proof in proofs(self.items, measures)}
 
     def require_profile(self, profile: str) -> None:
         """Raises InputError when no contract has thresholds for `profile`."""
@@ -57,16 +55,11 @@ class Claims:
 
     def require_proven(self, measures: Measures) -> dict[str, Proof]:
         """The proofs. Raises InputError with the place of everything that is not proven."""
-        proofs = self.proofs(measures)
-        problems = [problem for proof in proofs.values() for problem in proof.problems]
+        found = self.proofs(measures)
+        problems = [problem for proof in found.values() for problem in proof.problems]
         if problems:
             raise InputError(*problems)
-        return proofs
-
-
-def proof_of(item: Contract | Gate, measures: Measures) -> Proof:
-    """Controls and mutants of a contract or a gate."""
-    return prove_gate(item) if isinstance(item, Gate) else prove(item, measures)
+        return found
 
 
 def load_claims(contracts: Sequence[Path], hypotheses: Sequence[Path], measures: Measures) -> Claims:
@@ -93,13 +86,13 @@ def judge_runs(
     """
     claims.require_profile(profile)
     contracts = [item for item in claims.items if isinstance(item, Contract)]
-    proofs = {item.id: prove(item, catalog.measures) for item in track(contracts)}
+    proven = {proof.contract: proof for proof in proofs(track(contracts), catalog.measures)}
     check_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
     store.prepare()
     for item in claims.items:
         kept.keep_text(store, item.digest, item.text)
     with reading(store):
-        recorded = _record(store, catalog, Witnesses(store, runs), claims, profile, check_id, proofs)
+        recorded = _record(store, catalog, Witnesses(store, runs), claims, profile, check_id, proven)
     for judgement in recorded:
         # A listener gets a copy: what it does to it changes neither report nor exit code.
         announce(catalog, listeners, VerdictReached(judgement.run, deepcopy(judgement)))
@@ -113,13 +106,13 @@ def _record(
     claims: Claims,
     profile: str,
     check_id: str,
-    proofs: Mapping[str, Proof],
+    proven: Mapping[str, Proof],
 ) -> list[Judgement]:
     """Judge and append; judged again where another check was recorded in between and attempts are counted."""
     counted = any(isinstance(item, Contract) and item.asks_ledger for item in claims.items)
     for _ in range(_PATIENCE):
         rows = ledger.rows(store.ledger) if counted else []
-        judgements = judge_all(catalog, witnesses, claims, proofs, profile, rows)
+        judgements = judge_all(catalog, witnesses, claims, proven, profile, rows)
         locks = {run: kept.keep_lock(store, witnesses.text(run)) for run in {j.run for j in judgements} if run}
         after = len(rows) if counted else None
         with suppress(ledger.Moved):
@@ -131,21 +124,21 @@ def judge_all(
     catalog: Catalog,
     witnesses: Witnesses,
     claims: Claims,
-    proofs: Mapping[str, Proof],
+    proven: Mapping[str, Proof],
     profile: str = "",
     rows: Sequence[ledger.Row] = (),
 ) -> list[Judgement]:
     """The judgements of `claims`, each on the run that speaks of it, gates last; nothing is written.
 
-    A contract is a hypothesis where the recipe of that run asked it as one. `proofs` are those of the contracts by id,
-    `rows` those of the ledger.
+    A contract is a hypothesis where the recipe of that run asked it as one. `proven` are the proofs of the contracts
+    by id, `rows` those of the ledger.
     """
     facts = Facts(has=has, stages=frozenset(catalog.stages), remedy=Remedies().of, reported=witnesses.reported)
     contracts = [item for item in claims.items if isinstance(item, Contract)]
 
     def judged(item: Contract, facts: Facts) -> list[Judgement]:
         subjects = item.subjects.values()
-        return [_judged(item, s, witnesses, catalog.measures, facts, proofs[item.id], profile) for s in subjects]
+        return [_judged(item, s, witnesses, catalog.measures, facts, proven[item.id], profile) for s in subjects]
 
     found = {item.id: judged(item, facts) for item in contracts}
     if any(item.asks_ledger for item in contracts):

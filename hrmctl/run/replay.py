@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from hrmctl import ledger
-from hrmctl.contract import Contract, Gate, check_gate
+from hrmctl.contract import Contract, Gate, check_gate, proof_of
 from hrmctl.contract.bind import check_subject
 from hrmctl.contract.facts import Facts
 from hrmctl.contract.load import parse_text
@@ -17,7 +17,7 @@ from hrmctl.errors import InputError, Problem, StoreError
 from hrmctl.machine import has
 from hrmctl.model import SUBJECT_KINDS, CheckReport, Judgement, Verdict, subject_kind
 from hrmctl.plugins import Catalog
-from hrmctl.run.judge import Measures, attempts_of, proof_of, report_of
+from hrmctl.run.judge import Measures, attempts_of, report_of
 from hrmctl.run.kept import kept_lock, kept_text
 from hrmctl.run.record import evidence_copy
 from hrmctl.run.witness import Shelf, Witness

@@ -7,15 +7,15 @@ Each piece of evidence is a tuple, one entry for each seed. What is compared is 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hrmctl import Evidence, MeasureError, Undecidable
 from hrmctl_statistics import estimators
 from hrmctl_statistics.params import NoParams, PairedDeltaParams
-from hrmctl_statistics.read import Measurement, Values, distinct_evidence, finite, measurement, problems
-from hrmctl_statistics.samples import discordance, paired
+from hrmctl_statistics.read import Measurement, Problem, Values, distinct_evidence, finite, measurement
+from hrmctl_statistics.samples import Pairs, discordance, paired
 
 if TYPE_CHECKING:
     from hrmctl_statistics.estimators import Floats
@@ -96,7 +96,8 @@ def clustered_delta(evidence: Sequence[Sequence[Evidence]], params: PairedDeltaP
     one seed, Undecidable where the differences do not vary.
     """
     ours, *baselines = evidence
-    tables = [_differences(ours, theirs, params.k) for theirs in baselines]
+    pairs = [_paired(ours, theirs) for theirs in baselines]
+    tables = [_differences(several, params.k) for several in pairs]
     found = compare(tables[0], params)
     family = [found.p, *(_p_or_one(table, params) for table in tables[1:])]
     spread, table = found.spread, tables[0]
@@ -105,8 +106,8 @@ def clustered_delta(evidence: Sequence[Sequence[Evidence]], params: PairedDeltaP
     return finite(
         {
             "value": round(spread.mean, estimators.DECIMALS),
-            "left": _mean_pass(ours, params.k),
-            "right": _mean_pass(baselines[0], params.k),
+            "left": _mean_pass((a for row in pairs[0] for a, _ in row), params.k),
+            "right": _mean_pass((b for row in pairs[0] for _, b in row), params.k),
             "lo": found.lo,
             "hi": found.hi,
             "p": found.p,
@@ -123,14 +124,14 @@ def clustered_delta(evidence: Sequence[Sequence[Evidence]], params: PairedDeltaP
             "seeds_against": sum(delta < 0 for delta in by_seed),
             "by_seed": " ".join(f"{delta:+.4f}" for delta in by_seed),
             "n": len(table[0]),
-            "samples": min(p.n for side in evidence for item in side for p in problems(item)),
-            **_mcnemar(ours, baselines[0]),
+            "samples": min(min(a.n, b.n) for several in pairs for row in several for a, b in row),
+            **_mcnemar(pairs[0]),
         }
     )
 
 
-def _differences(ours: Sequence[Evidence], theirs: Sequence[Evidence], k: int) -> list[list[float]]:
-    """Differences of pass@k, (seeds, problems)."""
+def _paired(ours: Sequence[Evidence], theirs: Sequence[Evidence]) -> list[Pairs]:
+    """The same problems of both sides, (seeds, problems)."""
     if len(ours) < 2:
         raise MeasureError(f"{len(ours)} seed; how much seeds differ needs at least 2")
     if len(ours) != len(theirs) or _seeds(ours) != _seeds(theirs):
@@ -138,6 +139,11 @@ def _differences(ours: Sequence[Evidence], theirs: Sequence[Evidence], k: int) -
     pairs = [paired(a, b) for a, b in zip(ours, theirs, strict=True)]
     if len({tuple(a.id for a, _ in row) for row in pairs}) > 1:
         raise MeasureError("unpaired: the seeds were evaluated on different problems")
+    return pairs
+
+
+def _differences(pairs: Sequence[Pairs], k: int) -> list[list[float]]:
+    """Differences of pass@k, (seeds, problems)."""
     return [[estimators.pass_at_k(a.n, a.c, k) - estimators.pass_at_k(b.n, b.c, k) for a, b in row] for row in pairs]
 
 
@@ -146,8 +152,8 @@ def _seeds(side: Sequence[Evidence]) -> list[int]:
     return [place if item.provenance is None else item.provenance.seed for place, item in enumerate(side)]
 
 
-def _mean_pass(side: Sequence[Evidence], k: int) -> float:
-    rates = [estimators.pass_at_k(a.n, a.c, k) for item in side for a in problems(item)]
+def _mean_pass(side: Iterable[Problem], k: int) -> float:
+    rates = [estimators.pass_at_k(p.n, p.c, k) for p in side]
     return math.fsum(rates) / len(rates)
 
 
@@ -225,14 +231,14 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _mcnemar(ours: Sequence[Evidence], theirs: Sequence[Evidence]) -> Mapping[str, float | str]:
+def _mcnemar(pairs: Sequence[Pairs]) -> Mapping[str, float | str]:
     """Exact McNemar tests on first samples, one for each seed, and all of them together.
 
     Together: one-sided p values of each direction are merged by twice their mean, which holds however the
     seeds depend on each other (Vovk and Wang 2020, Biometrika 107, 791); twice the smaller of both. It is about
     the models that were trained, not about others from other seeds.
     """
-    tables = [discordance(paired(a, b)) for a, b in zip(ours, theirs, strict=True)]
+    tables = [discordance(row) for row in pairs]
     counts = [(t["only_a"], t["only_b"]) for t in tables]
     better = [estimators.binomial_tail(b, a + b) for a, b in counts]
     worse = [estimators.binomial_tail(a, a + b) for a, b in counts]

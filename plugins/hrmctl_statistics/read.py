@@ -78,6 +78,14 @@ def word(raw: Any, what: str) -> str:
     return raw
 
 
+def words(raw: Any, what: str) -> tuple[str, ...]:
+    """A list of strings that each say something. Raises MeasureError otherwise."""
+    found = tuple(items(raw, what))
+    if set(map(type, found)) == {str} and PLACEHOLDERS.isdisjoint(map(str.casefold, map(str.strip, found))):
+        return found
+    return tuple(word(item, what) for item in found)
+
+
 def items(raw: Any, what: str) -> Sequence[Any]:
     """A list with at least one entry. Raises MeasureError otherwise."""
     if isinstance(raw, (str, bytes)) or not isinstance(raw, Sequence):
@@ -161,7 +169,7 @@ def _problem(raw: Any, what: str) -> Problem:
 def _column(row: Mapping[str, Any], key: str, n: int, name: str) -> tuple[str, ...]:
     if key not in row:
         return ()
-    column = tuple(word(raw, f"{name}: {key}") for raw in items(row[key], f"{name}: {key}"))
+    column = words(row[key], f"{name}: {key}")
     if len(column) != n:
         raise MeasureError(f"{name}: {len(column)} {key} for {n} samples")
     return column

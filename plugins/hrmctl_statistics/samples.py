@@ -29,6 +29,7 @@ from hrmctl_statistics.read import (
 
 SHARES = frozenset({"fraction", "share", "proportion", "ratio"})
 PERCENTAGES = frozenset({"%", "percent", "pct", "pp"})
+Pairs = Sequence[tuple[Problem, Problem]]
 
 
 def pass_at_k(evidence: Sequence[Evidence], params: PassAtKParams) -> Values:
@@ -168,7 +169,7 @@ def paired_delta(evidence: Sequence[Evidence], params: PairedDeltaParams) -> Val
     )
 
 
-def paired(left: Evidence, right: Evidence) -> list[tuple[Problem, Problem]]:
+def paired(left: Evidence, right: Evidence) -> Pairs:
     """The problems of both sides by id, in order of the ids. Raises MeasureError where the sides are not paired."""
     distinct_evidence(left, right)
     _comparable(left, right)
@@ -188,7 +189,7 @@ def _comparable(left: Evidence, right: Evidence) -> None:
         raise MeasureError("unpaired: the sides were evaluated on different data sets")
 
 
-def discordance(pairs: Sequence[tuple[Problem, Problem]]) -> dict[str, int]:
+def discordance(pairs: Pairs) -> dict[str, int]:
     """How often the first samples of both sides passed: both, only one, neither."""
     first = [(first_passed(a), first_passed(b)) for a, b in pairs]
     only_a, only_b = first.count((True, False)), first.count((False, True))

@@ -54,6 +54,14 @@ def test_whole_payloads_pass_unchanged(kind: str) -> None:
     assert expand(kind, WHOLE[kind]) is WHOLE[kind]
 
 
+def test_what_a_caller_does_to_its_shorthand_later_changes_no_payload() -> None:
+    curve = [3.0, 2.0]
+    first = expand("series/v1", {"later": curve})
+    curve.append(1.0)
+    assert expand("series/v1", {"later": [3.0, 2.0]}) is first
+    assert first["series"]["later"]["values"] == [3.0, 2.0]
+
+
 @pytest.mark.parametrize(
     ("kind", "data", "said"),
     [

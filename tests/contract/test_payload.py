@@ -124,3 +124,12 @@ def test_no_leaf_may_hold_nan_or_a_placeholder(place: tuple[str, tuple[Any, ...]
     if value is None and path[:-1] == (*LOSS, "values"):
         return  # a value that was not finite
     assert fault(kind, changed(WHOLE[kind], path, value)) != ""
+
+
+@pytest.mark.parametrize(
+    "among", [["s", math.nan], ["s", " TBD "], ["s", {"of": "n/a"}], ["s", ["t", "todo"]], [["?"]]]
+)
+def test_what_lies_among_texts_is_seen(among: list[Any]) -> None:
+    whole = {"value": 1, "unit": "s", "n": 1, "context": ["s", "ms"]}
+    assert fault("measurement/v1", whole) == ""
+    assert fault("measurement/v1", {**whole, "context": among}) != ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 
 from hrmctl import Evidence, InputError, Judgement, MeasureSpec, Verdict
 from hrmctl.contract import Contract, parse_text
-from hrmctl.contract.prove import Proof, prove
+from hrmctl.contract.evaluate import decide, take
+from hrmctl.contract.prove import Case, Proof, mutants, prove
+from hrmctl.contract.spec import Clause
 from hrmctl.ratchet import Accepted, compare
 
 Read = Callable[[str], Contract]
@@ -316,6 +319,49 @@ def test_the_order_is_that_of_the_file(proof: Callable[[str], Proof], example: s
     text = text.replace("passed: 100, n: 500", "passed: 9, n: 500")
     results = [[str(problem) for problem in proof(text).problems] for _ in range(3)]
     assert results[0] == results[1] == results[2]
+
+
+EVERY_OPERATOR = """\
+  - {id: whole, left: m.n, op: eq, right: 5, else: INVALID}
+  - id: either
+    any: [{id: low, left: m.value, op: lt, right: 2}, {id: high, not: {id: deep, left: m.value, op: le, right: 8}}]
+  - {id: unit, left: m.unit, op: in, right: [s, ms]}
+  - {id: span, left: m.value, op: between, right: [0, m.n], else: INCONCLUSIVE}"""
+GOLDEN = Path(__file__).with_name("mutants.txt")
+SHOWN = [
+    (1.9, 5, "s"),
+    (1.9, 4, "s"),
+    (1.9, 6, "ms"),
+    (8.1, 5, "s"),
+    (8, 5, "ms"),
+    (2, 5, "h"),
+    (-0.1, 5, "s"),
+    (5, 5, "s"),
+]
+
+
+def test_every_mutant_of_every_operator_and_what_each_control_makes_of_it(
+    read: Read, about_value: About, measures: dict[str, MeasureSpec]
+) -> None:
+    rows = "\n".join(
+        f"  - {{expect: FAIL, because: either, data: {{v: {{value: {value}, n: {n}, unit: {unit}}}}}}}"
+        for value, n, unit in SHOWN
+    )
+    contract = read(about_value(EVERY_OPERATOR, rows))
+    clauses = contract.clauses()
+    taken = [take(contract, {"v": Evidence("v", "measurement/v1", c.data["v"])}, measures) for c in contract.controls]
+    cases = [Case(c, m, decide(clauses, m)) for c, m in zip(contract.controls, taken, strict=True)]
+
+    def row(clauses: tuple[Clause, ...]) -> str:
+        return "  " + " ".join(f"{o.verdict}:{o.because}" for o in (decide(clauses, case.measured) for case in cases))
+
+    found = [f"{m.clause.id}: {m.kind}\n" + "\n".join(map(row, m.attempts)) for m in mutants(clauses, cases)]
+    assert "\n".join(["as written", row(clauses), *found, ""]) == GOLDEN.read_text(encoding="utf-8")
+    result = prove(contract, measures)
+    unnoticed = {text.partition("\n")[0] for text in found if set(text.splitlines()[1:]) == {row(clauses)}}
+    assert {f"{clause}: {kind}" for clause, kind in survivors(result)} == unnoticed
+    assert (result.total, result.killed) == (len(found), len(found) - len(unnoticed))
+    assert unnoticed
 
 
 near = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False)

@@ -286,6 +286,8 @@ BROKEN_PROBLEMS = {
     "too-few-outcomes": GOOD | {"outcomes": ["passed"]},
     "contradicting-outcomes": GOOD | {"outcomes": ["passed", "passed"]},
     "placeholder-outcome": GOOD | {"outcomes": ["passed", "n/a"]},
+    "number-for-outcome": GOOD | {"outcomes": ["passed", 0]},
+    "padded-placeholder-completion": GOOD | {"completions": ["a", " TBD\n"]},
     "too-few-completions": GOOD | {"completions": ["a"]},
     "text-for-completions": GOOD | {"completions": "ab"},
     "text-for-outcomes": GOOD | {"outcomes": "passed"},
