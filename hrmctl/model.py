@@ -38,19 +38,8 @@ class Verdict(StrEnum):
         return _SEVERITY[self]
 
 
-_SEVERITY = {
-    verdict: rank
-    for rank, verdict in enumerate(
-        [
-            Verdict.PASS,
-            Verdict.INCONCLUSIVE,
-            Verdict.UNTESTED,
-            Verdict.BLOCKED,
-            Verdict.FAIL,
-            Verdict.INVALID,
-        ]
-    )
-}
+_ORDER = ("PASS", "INCONCLUSIVE", "UNTESTED", "BLOCKED", "FAIL", "INVALID")
+_SEVERITY = {Verdict(name): rank for rank, name in enumerate(_ORDER)}
 
 
 # --- artifacts and evidence -------------------------------------------------------------------
