@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -43,9 +43,21 @@ _CPU_ATTENTION = {
 }
 
 
+class _Everything(nullcontext[None]):
+    """Stands for torch's tracker of modules where only the sum is asked for.
+
+    That one hangs hooks on the inputs and outputs of every module, and each holds the graph behind it until the
+    backward pass is over: activations that are recomputed layer by layer would all stay in memory.
+    """
+
+    parents = ("Global",)
+
+
 def counter() -> FlopCounterMode:
     """A context that counts the FLOPs of what runs in it; torch runs compiled code uncompiled there."""
-    return FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
+    counting = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
+    counting.mod_tracker = _Everything()  # type: ignore[assignment]
+    return counting
 
 
 def count_flops(run: Callable[[], Any]) -> int:

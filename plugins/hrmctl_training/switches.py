@@ -13,7 +13,7 @@ from hrmctl import InputError
 # Attention of transformers' models hands its share to the kernel as a number instead of to a module.
 _ATTRIBUTES = ("attention_dropout", "dropout", "activation_dropout")
 _M_MMAP_THRESHOLD = -3
-_LARGE = 1 << 20
+_LARGE = 1 << 17
 
 
 def set_dropout(model: PreTrainedModel, share: float) -> int:
@@ -47,7 +47,7 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
 
 
 def return_freed_memory(log: logging.Logger) -> None:
-    """From now on, blocks of 1 MiB or more go back to the system when they are freed, and those freed so far do.
+    """From now on, blocks of 128 KiB or more go back to the system when they are freed, and those freed so far do.
 
     glibc keeps freed blocks and cuts them up, so that a process grows far beyond what it holds. Where the C
     library is another one this does nothing and says so.

@@ -16,7 +16,7 @@ from hrmctl_training.causal import CausalObjective
 from hrmctl_training.distillation import DistillObjective
 from hrmctl_training.examples import Batch, Example, Preference
 from hrmctl_training.fit import fit, observations
-from hrmctl_training.flops import Phase, count_flops
+from hrmctl_training.flops import Phase, count_flops, counter
 from hrmctl_training.in_place import InPlaceExample
 from hrmctl_training.loop import Training
 from hrmctl_training.memory import PeakMemory
@@ -26,6 +26,7 @@ from hrmctl_training.params import TrainingParams
 from hrmctl_training.preference import DpoObjective, OrpoObjective, Referenced
 from hrmctl_training.switches import checkpoint_activations
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional
 
 from hrmctl import Cancelled, InputError
@@ -209,6 +210,41 @@ def test_attention_on_the_cpu_is_counted() -> None:
         functional.scaled_dot_product_attention(query, query, query, is_causal=True).sum().backward()
 
     assert count_flops(attend) == (2 + 5) * 2 * 2 * 3 * 10 * 10 * 16
+
+
+def test_counting_a_pass_keeps_no_activation_that_is_recomputed() -> None:
+    """Of a model that computes each layer's activations again, those of one layer at a time are in memory."""
+    model = build("llama-tiny", 64, IDS, 1, {"num_hidden_layers": 8})
+    checkpoint_activations(model)
+    model.train()
+    saved: list[StorageWeakRef] = []
+    most = 0
+
+    class Seen(torch.autograd.Function):
+        """Saves its output, as a layer saves its activations, and notes how many of those are there."""
+
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            kept = x * 1
+            ctx.save_for_backward(kept)
+            saved.append(StorageWeakRef(kept.untyped_storage()))
+            return x.view_as(x)
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+            nonlocal most
+            (kept,) = ctx.saved_tensors
+            most = max(most, sum(not one.expired() for one in saved))
+            assert kept.shape == gradient.shape
+            return gradient
+
+    for layer in model.model.layers:
+        layer.self_attn.v_proj.register_forward_hook(lambda module, given, out: Seen.apply(out))
+    ids = torch.arange(32).reshape(2, 16)
+    with counter() as counted:
+        model(input_ids=ids, labels=ids).loss.backward()
+    assert counted.get_total_flops() > 0
+    assert 1 <= most <= 2
 
 
 def test_compiled_code_is_counted_too() -> None:
