@@ -1,10 +1,11 @@
-"""The stage `finetune`: full training of a causal language model, from an architecture or from a model."""
+"""The stages `finetune`, training of a causal language model, and `init`, what it would start from, untrained."""
 
 from __future__ import annotations
 
 from hrmctl_training import topics as training
 
 from hrmctl import InputSpec, OutputSpec, StageSpec, hookimpl
+from hrmctl_finetune.init_params import InitParams
 from hrmctl_finetune.params import FinetuneParams
 
 _MODEL = ("init", "vocab_size", "config", "variant", "method", "dropout", "gradient_checkpointing", "low_memory")
@@ -33,5 +34,15 @@ def hrmctl_stages() -> list[StageSpec]:
                 "adapter": OutputSpec("model", "lora, qlora: the adapter alone, without its base", optional=True),
             },
             code=("hrmctl_models", "hrmctl_training", "hrmctl_sandbox"),
-        )
+        ),
+        StageSpec(
+            name="init",
+            summary="write fresh weights of an architecture, untrained, with a tokenizer trained on the data",
+            params=InitParams,
+            target="hrmctl_finetune.init_stage:run",
+            check="hrmctl_finetune.plan:check_init",
+            inputs={"data": InputSpec("dataset", "the rows whose texts the tokenizer is trained on", many=True)},
+            outputs={"model": OutputSpec("model", "the untrained model with its tokenizer")},
+            code=("hrmctl_models", "hrmctl_training"),
+        ),
     ]

@@ -1,4 +1,4 @@
-"""What is wrong with a fine-tuning before anything runs."""
+"""What is wrong with a fine-tuning, or with what one would start from, before anything runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hrmctl_training.plan import training_faults
 
 from hrmctl import Fault
 from hrmctl.plugins import Catalog
+from hrmctl_finetune.init_params import InitParams
 from hrmctl_finetune.params import FinetuneParams
 
 
@@ -19,3 +20,8 @@ def check(params: FinetuneParams, inputs: Mapping[str, int], catalog: Catalog) -
         yield Fault("init", f"a training starts from init or from a model, and {found} given", "give one")
     yield from architecture_faults(params.init, params.config, catalog)
     yield from training_faults(params, inputs)
+
+
+def check_init(params: InitParams, inputs: Mapping[str, int], catalog: Catalog) -> Iterator[Fault]:
+    """The architecture and its settings."""
+    yield from architecture_faults(params.architecture, params.config, catalog, "architecture")

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from hrmctl_models.loading import (
     answers_in_place,
-    build,
-    configure,
     load,
-    load_tokenizer,
-    put_folder,
     resolve_device,
     save,
 )
-from hrmctl_models.tokenizers import character_tokenizer, train_tokenizer
 from hrmctl_training.fit import check_positions, fit, observations
 from hrmctl_training.memory import PeakMemory
 from hrmctl_training.packing import check_packing
 from hrmctl_training.prepare import prepare
 from hrmctl_training.probes import probes_of
 from hrmctl_training.ranks import in_processes
-from hrmctl_training.sources import training_texts
 from hrmctl_training.switches import checkpoint_activations, return_freed_memory, set_dropout
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -34,6 +26,7 @@ from hrmctl_finetune.adapters import Adapted, adapt, first_rows, hand_over, with
 from hrmctl_finetune.objectives import feed
 from hrmctl_finetune.params import FinetuneParams
 from hrmctl_finetune.reference import witness
+from hrmctl_finetune.start import fresh, label_of
 
 
 @in_processes
@@ -74,7 +67,7 @@ def run(params: FinetuneParams, inputs: StageInputs, ctx: Context) -> StageResul
         watchers = probes_of(model, tokenizer, data, inputs.get("validation"), params, ctx)
         training = fit(model, fed.objective, fed.examples, fed.validation, params, memory, ctx, watchers)
     unchanged = seen.measured(model) if seen else {}
-    label = params.labelled(parent.label if parent else _label(params))
+    label = params.labelled(parent.label if parent else label_of(params))
     outputs, measured = _handed_over(model, tokenizer, adapted, label, prepared.examples, params, ctx)
     output = outputs["model"]
     evidence = [*with_setting(observations(training, prepared.about(output)), params), *measured]
@@ -101,30 +94,10 @@ def _handed_over(
     return {"model": Output(folder, label)}, []
 
 
-def _label(params: FinetuneParams) -> str:
-    """The architecture, and the settings that make it another one: a changed model never stands for the named one."""
-    changed = ",".join(f"{name}={json.dumps(value)}" for name, value in sorted(params.config.items()))
-    return f"{params.init}[{changed}]" if changed else str(params.init)
-
-
 def _start(
     params: FinetuneParams, parent: Artifact | None, data: Sequence[Artifact], ctx: Context
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if parent is not None:
         loaded = load(parent.path, device="cpu", dtype="float32")
         return loaded.model, loaded.tokenizer
-    tokenizer = _trained_tokenizer(params, data, ctx.scratch / "tokenizer")
-    ids = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
-    return build(str(params.init), len(tokenizer), ids, ctx.seed, params.config), tokenizer
-
-
-def _trained_tokenizer(params: FinetuneParams, data: Sequence[Artifact], folder: Path) -> PreTrainedTokenizerBase:
-    """Trained once an attempt's scratch folder: a resumed run reads the tokens that its checkpoint was made with."""
-    if not folder.is_dir():
-        draft = folder.with_name(".tokenizer.draft")
-        texts = training_texts(data, params)
-        in_place = answers_in_place(configure(str(params.init), params.vocab_size, {}, params.config))
-        tokenizer = character_tokenizer(texts) if in_place else train_tokenizer(texts, params.vocab_size)
-        tokenizer.save_pretrained(draft)
-        put_folder(draft, folder)
-    return load_tokenizer(folder)
+    return fresh(params, data, ctx)

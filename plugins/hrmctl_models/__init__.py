@@ -41,6 +41,7 @@ _ARCHITECTURES = {
     "qwen2-tiny": "Qwen2, d 128, 2 layers, 4 query and 2 key-value heads: 0.5M parameters at 512 tokens",
     "llama-tiny": "Llama, d 128, 2 layers, 4 heads: 0.5M parameters at 512 tokens",
     "llama-160m": "Llama, d 1024, 12 layers, 16 heads: 155M parameters at 512 tokens, wide enough to measure memory on",
+    "llama-1b": "Llama, d 2048, 22 layers, 32 query and 4 key-value heads: 970M parameters at 512 tokens",
 }
 
 

@@ -151,14 +151,17 @@ def qwen2_tiny(vocab_size: int, **token_ids: Any) -> Qwen2Config:
     )
 
 
-def _llama(vocab_size: int, token_ids: dict[str, Any], *, width: int, mlp: int, layers: int, heads: int) -> LlamaConfig:
+def _llama(
+    vocab_size: int, token_ids: dict[str, Any], *, width: int, mlp: int, layers: int, heads: int, shared: int = 1
+) -> LlamaConfig:
+    """`shared` is the number of query heads to a head of keys and values."""
     return LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=width,
         intermediate_size=mlp,
         num_hidden_layers=layers,
         num_attention_heads=heads,
-        num_key_value_heads=heads,
+        num_key_value_heads=heads // shared,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
         dtype="float32",
@@ -174,3 +177,8 @@ def llama_tiny(vocab_size: int, **token_ids: Any) -> LlamaConfig:
 def llama_160m(vocab_size: int, **token_ids: Any) -> LlamaConfig:
     """155M parameters at 512 tokens: wide enough that weights, not the process, are most of the memory."""
     return _llama(vocab_size, token_ids, width=1024, mlp=2816, layers=12, heads=16)
+
+
+def llama_1b(vocab_size: int, **token_ids: Any) -> LlamaConfig:
+    """970M parameters at 512 tokens: the shape of TinyLlama 1.1B (arXiv 2401.02385), embeddings tied."""
+    return _llama(vocab_size, token_ids, width=2048, mlp=5632, layers=22, heads=32, shared=8)

@@ -10,15 +10,17 @@ from hrmctl.plugins import Catalog
 from hrmctl.yamlio import suggest
 
 
-def architecture_faults(init: str | None, config: Mapping[str, Any], catalog: Catalog) -> Iterator[Fault]:
-    """An unknown architecture `init`, and names in `config` that it has not."""
+def architecture_faults(
+    init: str | None, config: Mapping[str, Any], catalog: Catalog, key: str = "init"
+) -> Iterator[Fault]:
+    """An unknown architecture `init`, which the parameter `key` names, and names in `config` that it has not."""
     if init is None:
         if config:
-            yield Fault("config", "changes the architecture of fresh weights", "set init; a model keeps its own")
+            yield Fault("config", "changes the architecture of fresh weights", f"set {key}; a model keeps its own")
         return
     known = catalog.architectures
     if init not in known:
-        yield Fault("init", f"no architecture '{init}'", catalog.unknown(init, known) or f"known: {', '.join(known)}")
+        yield Fault(key, f"no architecture '{init}'", catalog.unknown(init, known) or f"known: {', '.join(known)}")
         return
     settings = known[init].settings
     for name in sorted(config.keys() - set(settings)) if settings else ():
