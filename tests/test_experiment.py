@@ -83,6 +83,7 @@ def test_the_published_figures_follow_from_the_published_passes() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_every_arm_is_bound_to_its_seeds_and_judged(tmp_path: Path) -> None:
     store = tmp_path / "store"
     done = hrmctl("pipeline", "recipes/hrm-vs-gpt2.yaml", "--store", str(store), settings=SHORT)

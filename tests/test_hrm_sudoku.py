@@ -25,6 +25,7 @@ def verdicts(store: Path, *settings: str) -> tuple[int, dict[str, str], str]:
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_the_recipe_proves_its_claims(tmp_path: Path) -> None:
     code, found, printed = verdicts(tmp_path / "store")
     assert found == dict.fromkeys(SOLVING | SOUND, "PASS"), printed

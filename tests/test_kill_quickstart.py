@@ -40,6 +40,7 @@ def ledger(store: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_twenty_kills_leave_the_ledger_as_it_would_have_been(tmp_path: Path) -> None:
     begun = time.monotonic()
     undisturbed = start(tmp_path / "a", tmp_path / "a.log").wait(1200)
