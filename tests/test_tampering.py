@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,9 @@ def test_every_contract_is_proven_and_no_change_of_it_is(path: Path) -> None:
     assert survivors == []
 
 
+CHANGES: list[dict[str, Any]] = [{"verdict": "PASS"}, {"contract_digest": "0" * 64}, {"kind": "hypothesis"}]
+
+
 def test_the_ratchet_notices_every_change(tmp_path: Path) -> None:
     items = load_contracts([ROOT / "contracts"], catalog().measures)
     verdicts = [
@@ -96,23 +100,25 @@ def test_the_ratchet_notices_every_change(tmp_path: Path) -> None:
     ]
     path = tmp_path / "accepted.json"
     accept(path, verdicts)
-    assert compare(load_accepted(path), verdicts) == []
+    accepted = load_accepted(path)
+    assert compare(accepted, verdicts) == []
+    for name, entry in accepted.items():
+        for change in CHANGES:
+            assert compare({**accepted, name: replace(entry, **change)}, verdicts), (name, change)
+        assert compare({other: accepted[other] for other in accepted if other != name}, verdicts), (name, "removed")
+
+
+@pytest.mark.parametrize("change", [*CHANGES, None], ids=str)
+def test_the_ratchet_reads_a_change_in_the_file(tmp_path: Path, change: dict[str, str] | None) -> None:
+    verdict = Judgement("C", "d" * 64, "t", "s", "acceptance", Verdict.FAIL)
+    path = tmp_path / "accepted.json"
+    accept(path, [verdict, replace(verdict, contract="D")])
     stored = json.loads(path.read_text())
-    for name in stored["obligations"]:
-        for change in ({"verdict": "PASS"}, {"contract_digest": "0" * 64}, {"kind": "hypothesis"}):
-            path.write_text(
-                json.dumps(
-                    {
-                        **stored,
-                        "obligations": {**stored["obligations"], name: {**stored["obligations"][name], **change}},
-                    }
-                )
-            )
-            assert compare(load_accepted(path), verdicts), (name, change)
-        path.write_text(
-            json.dumps({**stored, "obligations": {k: v for k, v in stored["obligations"].items() if k != name}})
-        )
-        assert compare(load_accepted(path), verdicts), (name, "removed")
+    entry = stored["obligations"].pop("C/s")
+    if change is not None:
+        stored["obligations"]["C/s"] = {**entry, **change}
+    path.write_text(json.dumps(stored))
+    assert compare(load_accepted(path), [verdict, replace(verdict, contract="D")])
 
 
 def test_a_moved_threshold_changes_the_digest_that_the_ratchet_compares() -> None:
