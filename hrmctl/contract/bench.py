@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from hrmctl.contract import payload
-from hrmctl.contract.evaluate import Piece, measured, pieces
+from hrmctl.contract.evaluate import Piece, measured
 from hrmctl.contract.spec import Measure, Value
 from hrmctl.jsonio import to_json
 from hrmctl.model import MeasureSpec
@@ -32,11 +32,7 @@ class Bench:
     def measured(self, measure: Measure, evidence: Mapping[str, Piece], spec: MeasureSpec) -> Mapping[str, Value]:
         """As `evaluate.measured`, for evidence without provenance; raises again what the measure raised."""
         params = type(measure.params), repr(to_json(measure.params))
-        given = tuple(
-            tuple((piece.name, piece.type, _Itself(piece.payload)) for piece in pieces(evidence[name]))
-            for name in measure.of
-        )
-        key = (spec.target, params, given)
+        key = (spec.target, params, tuple(_key(evidence[name]) for name in measure.of))
         if key not in self._found:
             self._found[key] = _result(measure, evidence, spec)
         found = self._found[key]
@@ -50,6 +46,13 @@ def _result(measure: Measure, evidence: Mapping[str, Piece], spec: MeasureSpec) 
         return measured(measure, evidence, spec)
     except Exception as error:
         return error
+
+
+def _key(item: Piece) -> Hashable:
+    """One piece, or those of all seeds, be it a single one: a measure may tell the two apart."""
+    if isinstance(item, tuple):
+        return tuple(map(_key, item))
+    return item.name, item.type, _Itself(item.payload)
 
 
 class _Itself:

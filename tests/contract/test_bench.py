@@ -114,6 +114,35 @@ def test_examples_that_only_look_alike_are_kept_apart(
     assert type(first) is not type(second)
 
 
+def shaped(evidence: Sequence[Any], params: Any) -> dict[str, Any]:
+    """One answer for one piece, another for the pieces of all seeds, as a plugin's two measures of one function."""
+    return {"value": 1 if isinstance(evidence[0], tuple) else 0, "n": 1}
+
+
+def test_one_piece_is_not_the_pieces_of_one_seed(
+    read: Read, about_value: About, measures: dict[str, MeasureSpec]
+) -> None:
+    both = {
+        name: replace(measures["value"], name=name, target=f"{__name__}:shaped", by_seed=name == "seeds")
+        for name in ("value", "seeds")
+    }
+    shown = [("PASS", "{value: 7}"), ("FAIL, because: a", "{value: 8}")]
+    alone, listed = (
+        "\n".join(f"  - {{expect: {expect}, data: {{v: {form.format(example)}}}}}" for expect, example in shown)
+        for form in ("{}", "[{}]")
+    )
+    clause = "  - {id: a, left: m.value, op: ge, right: 1}"
+    one = about_value(clause, alone)
+    several = (
+        about_value(clause, listed, fn="seeds")
+        .replace("id: V", "id: S")
+        .replace("name: speed", "name: speed, each: seed")
+    )
+    items = [parse_text(text, both) for text in (one, several)]
+    found = [[c.outcome.measured["m"]["value"] for c in proof.controls] for proof in proofs(items, both)]
+    assert found == [[0, 0], [1, 1]]
+
+
 def test_a_measure_that_changed_is_seen_by_the_next_proof(
     read: Read, example: str, counted: dict[str, MeasureSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
