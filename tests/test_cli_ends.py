@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from .lab import command, hrmctl, installed_lab, open_store, write_lab, write_recipe
+from .lab import CONTRACT, command, hrmctl, installed_lab, open_store, write_lab, write_recipe
 from .test_run_disturbed import _hear_signals, alive, start, wait_for, workers
 
 SLOW = """
@@ -41,6 +41,14 @@ def into(reader: str, *argv: str, cwd: Path, both: bool = False) -> subprocess.C
     own = shlex.join([sys.executable, "-P", "-m", "hrmctl", *argv])
     script = f"set -o pipefail; {own} {'2>&1' if both else ''} | {reader}"
     return subprocess.run(["bash", "-c", script], cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+def test_a_title_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    title = json.dumps("a \x1b[2J\nb \u202e c \x9b31m")
+    (tmp_path / "loss.yaml").write_text(CONTRACT.replace("title: the loss is at most 100", f"title: {title}"))
+    write_lab(tmp_path)
+    shown = command("contracts", "list", "loss.yaml", cwd=tmp_path).stdout.splitlines()
+    assert shown[1] == r"LAB-LOSS  one       a \x1b[2J\nb \u202e c \x9b31m"
 
 
 # --- a reader that goes away ------------------------------------------------------------------------------------
@@ -83,6 +91,35 @@ def test_an_error_that_cannot_be_told_is_no_fail(tmp_path: Path, argv: str) -> N
         ["bash", "-c", f"{own} 2>/dev/full"], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(("argv", "code"), [("contracts prove", 0), ("contracts lint", 0), ("check --store store", 3)])
+def test_proofs_and_checks_need_no_stream(lab: Path, argv: str, code: int, closed: str) -> None:
+    (lab / "loss.yaml").write_text(CONTRACT)
+    own = shlex.join([sys.executable, "-P", "-m", "hrmctl", *argv.split(), "loss.yaml"])
+    done = subprocess.run(["bash", "-c", f"{own} {closed}"], cwd=lab, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+def test_what_a_person_reads_goes_nowhere_where_there_is_no_standard_error(lab: Path) -> None:
+    own = shlex.join([sys.executable, "-P", "-m", "hrmctl", "contracts", "lint", "absent.yaml"])
+    done = subprocess.run(["bash", "-c", f"{own} 2>&-"], cwd=lab, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:surrogateescape"])
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_verdict_is_told_in_any_encoding(lab: Path, encoding: str, form: str) -> None:
+    """It is in the ledger by then: an end with another exit code would say that there was none."""
+    title = "größer ≥ 日本 🎉"
+    (lab / "loss.yaml").write_text(CONTRACT.replace("the loss is at most 100", title))
+    argv = ["check", "loss.yaml", "--store", "store", "--format", form]
+    done = hrmctl(*argv, cwd=lab, check=3, PYTHONIOENCODING=encoding)
+    if form == "json":
+        assert json.loads(done.stdout)["judgements"][0]["title"] == title
+    else:
+        assert "\\u65e5\\u672c" in done.stdout
 
 
 def test_what_was_read_is_whole(tmp_path: Path) -> None:

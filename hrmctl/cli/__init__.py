@@ -5,6 +5,9 @@ Only the module of the command that was asked for is imported; the others are na
 
 from __future__ import annotations
 
+import codecs
+import io
+import json
 import os
 import signal
 import sys
@@ -38,6 +41,7 @@ COMMANDS = {
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code; expected errors are printed as lines, surprises go to a log."""
     warnings.showwarning = _warn
+    _prepare_streams()
     _interrupt_on(signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
     try:
         code = _command(argv)
@@ -69,10 +73,27 @@ def _command(argv: Sequence[str]) -> int:
         return _failed(error)
 
 
+def _prepare_streams() -> None:
+    """Have both standard streams take any text: one that was closed (`hrmctl … >&-`) loses it."""
+    codecs.register_error("hrmctl.escaped", _escaped)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="hrmctl.escaped")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """What the encoding of a terminal has not, as JSON writes it, so that JSON stays what it is."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # as where it was closed: `hrmctl … >&-`
-            stream.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def unwritable(error: OSError) -> int:

@@ -33,9 +33,12 @@ def print_json(value: Any) -> None:
 
 def print_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
     """Left-aligned columns, on standard output."""
-    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    from hrmctl.errors import one_line
+
+    lines = [[one_line(str(cell)) for cell in row] for row in [header, *rows]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    for row in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def print_differences(differences: Sequence[Any]) -> None:
