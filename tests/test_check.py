@@ -201,6 +201,18 @@ def test_a_lock_that_names_no_stage_to_blame_still_speaks(lab: Path) -> None:
     assert found["remedy"].startswith("mend stage s, then: hrmctl pipeline ")
 
 
+@pytest.mark.parametrize("cause", ["absent", "[31m", "data"])
+def test_a_lock_that_blames_a_stage_that_did_not_stop_blames_the_stage_itself(lab: Path, cause: str) -> None:
+    """A lock that somebody changed must not break the check of all other runs."""
+    write_contract(lab)
+    run = run_lab(recipe(lab, "lab", CHAIN.replace('"}}', '", act: raise}}'))).run
+    lock = open_store(lab).run_folder(run) / "recipe.lock.yaml"
+    lock.write_text(lock.read_text().replace("cause: ''", f"cause: {json.dumps(cause)}"))
+    found = check(lab, "loss.yaml", code=3)["LAB-LOSS/one"]
+    assert found["verdict"] == "BLOCKED"
+    assert found["reason"].startswith("no evidence e: stage a failed: RuntimeError: ")
+
+
 STAGE = {"uses": "eval", "status": "cancelled", "error": "stopped; more", "evidence": []}
 LOCK = {"version": 1, "name": "eval", "status": "interrupted", "recipe": "my eval.yaml", "stages": {"e": STAGE}}
 

@@ -310,7 +310,7 @@ def _remedy(gate: Gate, outcome: Outcome, judged: Mapping[str, Judgement]) -> st
     absent = [name for name in names if name not in judged]
     if absent:
         profiles = dict.fromkeys(name.partition("@")[2] for name in absent if "@" in name)
-        options = "".join(f" --profile {profile}" for profile in list(profiles)[:1])
+        options = "".join(f" --profile {shlex.quote(profile)}" for profile in list(profiles)[:1])
         # By custom a gate stands beside the contracts that it is over.
         folder = shlex.quote(str(Path(gate.file).parent))
         return f"not judged in this check: {_listed(absent)}; hrmctl check {folder}{options}"

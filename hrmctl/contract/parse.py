@@ -268,9 +268,9 @@ def _controls(
 ) -> tuple[Control, ...]:
     holder = root.get("controls") or root
     read = [_control(node, evidence, causes, profiles, problems) for node in items(root, "controls")]
-    failing = {_scalar(node, "profile") for node in items(root, "controls") if _scalar(node, "expect") == "FAIL"}
     if not read or None in read:
         return ()  # what could not be read may be the one that must FAIL
+    failing = {_scalar(node, "profile") for node in items(root, "controls") if _scalar(node, "expect") == "FAIL"}
     for profile in ["", *profiles]:
         if profile not in failing:
             whose = f"profile '{profile}' has" if profile else "there is"

@@ -63,8 +63,8 @@ class Witness:
     def _stop(self, name: str, stage: Mapping[str, Any]) -> Stop:
         stages = self.lock["stages"]
         # A lock of an earlier version does not say which stage is to blame; one that was resumed may have mended it.
-        origin = stage.get("cause") or name
-        origin = origin if stages.get(origin, stage)["status"] in _STOPPED else name
+        named = stage.get("cause", "")
+        origin = named if stages.get(named, {}).get("status") in _STOPPED else name
         blamed = stages[origin]
         reason = f"stage {origin} {blamed['status']}: {'; '.join(blamed['error'].splitlines())}"
         if origin != name:

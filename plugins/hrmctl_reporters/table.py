@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from unicodedata import combining, east_asian_width
 
 from hrmctl import CheckReport, Judgement, Verdict
@@ -68,9 +69,8 @@ def _cut(text: str, width: int) -> str:
     """The text in at most `width` columns, whole where that is less than a few words need."""
     if width < 20 or _width(text) <= width:
         return text
-    while _width(text) >= width:
-        text = text[:-1]
-    return f"{text.rstrip()}…"
+    room = sum(used < width for used in accumulate(map(_width, text)))
+    return f"{text[:room].rstrip()}…"
 
 
 def _pad(text: str, width: int) -> str:

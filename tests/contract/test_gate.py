@@ -140,6 +140,9 @@ def test_a_gate_over_what_was_not_judged_names_the_check_that_judges_it() -> Non
     gate = parse_text(GATE.replace("HRM-P1/proxy", "HRM-P1/proxy@kpi"), {}, "gates of a phase/g.yaml")
     assert isinstance(gate, Gate)
     assert check_gate(gate, [judgement("HRM-P1/proxy", "PASS")]).remedy == wanted
+    hostile = parse_text(GATE.replace("HRM-P1/proxy", "HRM-P1/proxy@a; b"), {}, "g.yaml")
+    assert isinstance(hostile, Gate)
+    assert check_gate(hostile, []).remedy.endswith("; hrmctl check . --profile 'a; b'"), "to be pasted"
     lax = check_gate(read(LAX), [judgement("A/x", "FAIL")])
     assert (lax.verdict, lax.remedy) == ("FAIL", "settle A/x")
 

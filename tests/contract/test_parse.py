@@ -290,3 +290,9 @@ def test_the_ledger_gives_attempts_beside_what_was_measured_and_nothing_else(
         (fault,) = refused(both.replace("name: attempts", wrong))
         assert "the ledger gives one thing, the number of attempts" in fault
     assert any("attempts belong to one candidate" in fault for fault in refused(both + "select: {of: every}\n"))
+
+
+@pytest.mark.parametrize("profile", ["[kpi]", "{a: kpi}"])
+def test_a_profile_that_is_no_text_is_refused(refused: Callable[[str], list[str]], example: str, profile: str) -> None:
+    faults = refused(example.replace("because: target,", f"because: target, profile: {profile},"))
+    assert faults[0].startswith("c.yaml:16:46: profile: expected text, found a ")

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -184,6 +185,14 @@ def test_table_cuts_what_is_claimed_to_the_width_of_the_terminal():
     assert cut[3:9:2] == ["      The model solves half of…", "      Le modèle résout 模型模型…", "      Short"]
     assert cut[2:9:2] == whole[2:9:2]
     assert table.report(check, width=10).splitlines() == whole, "too narrow for any word"
+
+
+def test_table_cuts_a_title_of_any_length_at_once():
+    """In one pass over it: a hostile contract must not keep a terminal waiting."""
+    check = CheckReport("c", "", [judgement("A/s", "PASS", title="word " * 200_000)], 0)
+    started = time.perf_counter()
+    assert table.report(check, width=32).splitlines()[3] == "      word word word word word…"
+    assert time.perf_counter() - started < 30
 
 
 def test_explanation_names_the_rule_of_a_gate_once():
