@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = 20
-SHORT = {"train": 600, "test": 12, "steps-hrm": 40, "steps-gpt2": 40, "steps-gpt2-same": 40, "samples": 2, "k": "[1]"}
+SHORT = {"train": 600, "test": 12, "steps-hrm": 12, "steps-gpt2": 12, "steps-gpt2-same": 12, "samples": 2, "k": "[1]"}
 # What these measure of time and memory differs from run to run.
 TIMED = {"QS-SPEED", "QS-MEMORY", "QS-H-4X", "QS-H-SAME"}
 
