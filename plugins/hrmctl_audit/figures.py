@@ -235,10 +235,16 @@ def _verdict(row: Row, bundle: Bundle) -> Expected:
     if missing:
         raise Uncited(f"cites {', '.join(missing)}, which the bundle does not hold")
     shown = {"verdict": judged["verdict"], "claim": judged["title"], "run": judged["run"] or "no run"}
-    why = ": ".join(part for part in (judged["because"], judged["reason"]) if part) or HOLDS
     cell = ", ".join(evidence) or NO_EVIDENCE
-    told = {"why": why, "remedy": judged["remedy"] or NO_REMEDY, "evidence": cell}
+    told = {"why": _why(judged) or HOLDS, "remedy": judged["remedy"] or NO_REMEDY, "evidence": cell}
     return {**shown, **told, "attempts": judged["attempts"]}
+
+
+def _why(judged: Mapping[str, Any]) -> str:
+    """What decided and the reason, said once: a gate's reason names its rule, one of missing evidence the evidence."""
+    because, reason = str(judged["because"]), str(judged["reason"])
+    named = f"`{because}`" in reason or f"no evidence {because}" in reason
+    return reason if named else ": ".join(part for part in (because, reason) if part)
 
 
 def _exactly(found: list[Evidence], number: int) -> list[Evidence]:

@@ -153,7 +153,8 @@ def headlines(measured: Measured) -> list[str]:
 def explanation(judgement: Judgement) -> str:
     """Why the verdict is what it is: `clause: reason`, empty where there is neither.
 
-    A gate's reason names the rule itself.
+    A gate's reason names the rule itself, one of missing evidence the evidence.
     """
-    because = "" if f"`{judgement.because}`" in judgement.reason else judgement.because
+    named = f"`{judgement.because}`" in judgement.reason or f"no evidence {judgement.because}" in judgement.reason
+    because = "" if named else judgement.because
     return plain(": ".join(part for part in (because, judgement.reason) if part))

@@ -30,6 +30,8 @@ def judged(evidence: tuple[str, ...] = ()) -> CheckReport:
         ),
         Judgement("OK", "c" * 64, "Nothing is `wrong`", "proxy", "acceptance", Verdict.PASS, evidence=evidence),
         Judgement("NO", "c" * 64, "Something", "claim", "hypothesis", Verdict.UNTESTED, "e", "no evidence e"),
+        Judgement("GO", "c" * 64, "Go on", "gate", "gate", Verdict.INCONCLUSIVE, "rest", "HOLD by rule `rest`: a"),
+        Judgement("OUT", "c" * 64, "Else", "claim", "acceptance", Verdict.FAIL, "most", "p.value 0 is not ≥ 0.9"),
     ]  # fmt: skip
     return CheckReport("20250103T000000-ff00ff00", "", rows, 3)
 
