@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,9 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             raise
         sync_folder(path.parent)
     except OSError as error:
+        remedy = "free space" if error.errno == ENOSPC else "make room for a file there"
         raise StoreError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another --store"
+            f"cannot write {path}: {error.strerror or error}; {remedy}, or choose another place"
         ) from error
 
 

@@ -348,6 +348,9 @@ except ImportError:  # Windows
 
 # --- signing ------------------------------------------------------------------------------------
 
+_SIGN = "hrmctl ledger sign --key KEY"
+_SIGNERS = "a line of that file is a name and the public key of one who may sign: NAME ssh-ed25519 AAAA…"
+
 
 def sign(path: Path, key: Path) -> Path:
     """Sign the head record with an SSH key (`ssh-keygen -Y sign`) and return the signature's path.
@@ -370,15 +373,17 @@ def verify_signature(path: Path, signers: Path, identity: str = "") -> list[Prob
     `verify` as well: the signature covers the head, the head covers the rows.
     """
     signature = signature_path(path)
-    for needed in (head_path(path), signature, signers):
+    for needed, remedy in ((head_path(path), _SIGN), (signature, _SIGN), (signers, _SIGNERS)):
         if not needed.exists():
-            return [Problem("it is not there", str(needed), remedy="hrmctl ledger sign --key KEY")]
-    head = head_path(path).read_bytes()
+            return [Problem("it is not there", str(needed), remedy=remedy)]
     try:
         found = identity or _ssh_keygen(["-Y", "find-principals", "-f", str(signers), "-s", str(signature)], b"")
-        names = found.decode() if isinstance(found, bytes) else found
-        principal = names.splitlines()[0] if names else ""
-        _ssh_keygen(["-Y", "verify", "-f", str(signers), "-I", principal, "-n", NAMESPACE, "-s", str(signature)], head)
+    except HrmctlError as error:
+        return [Problem(f"none of {signers} made the signature: {error}", str(signature), remedy=_SIGNERS)]
+    principal = next(iter((found.decode() if isinstance(found, bytes) else found).splitlines()), "")
+    verified = ["-Y", "verify", "-f", str(signers), "-I", principal, "-n", NAMESPACE, "-s", str(signature)]
+    try:
+        _ssh_keygen(verified, head_path(path).read_bytes())
     except HrmctlError as error:
         return [Problem(f"the signature does not hold: {error}", str(signature), remedy="sign again after each check")]
     return []

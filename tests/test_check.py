@@ -240,7 +240,7 @@ def test_what_does_not_hold_says_the_command_that_measures_it(lab: Path) -> None
     path = recipe(lab, "lab", CHAIN)
     run_lab(path)
     found = check(lab, "loss.yaml", code=1)["LAB-LOSS/one"]
-    assert found["remedy"] == f"change what is measured, then: hrmctl pipeline {path}"
+    assert found["remedy"] == f"improve what was measured, then again: hrmctl pipeline {path}"
 
 
 def test_a_replay_does_not_ask_for_the_words_of_another_version(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,3 +190,13 @@ def test_a_process_of_its_own_ends_the_same(lab: Path, what: str) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
     assert listing(lab) == before
+
+
+def test_a_ratchet_without_accepted_verdicts_says_how_to_make_them(lab: Path) -> None:
+    before = listing(lab)
+    done = hrmctl("check", "contracts", "--ratchet", "accepted.json", cwd=lab)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "accepted.json: nothing has been accepted yet" in line
+    assert "--accept" in line
+    assert listing(lab) == before

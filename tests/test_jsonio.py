@@ -123,7 +123,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     target = tmp_path / "f"
     target.mkdir()
     (target / "inside").touch()
-    with pytest.raises(StoreError, match=r"cannot write .*f: .*; free space or choose another --store"):
+    with pytest.raises(StoreError, match=r"cannot write .*f: .*; make room for a file there, or choose another place"):
         write_atomic(target, "text")
     assert os.listdir(tmp_path) == ["f"]
     assert os.listdir(target) == ["inside"]

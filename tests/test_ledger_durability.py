@@ -230,7 +230,16 @@ def test_the_signer_must_be_allowed(filled: Path, key: Path, tmp_path: Path) -> 
     other = tmp_path / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(other)], check=True)
     (tmp_path / "signers").write_text(f"ci@example.org {(tmp_path / 'other.pub').read_text()}")
-    assert "the signature does not hold" in ledger.verify_signature(filled, tmp_path / "signers")[0].message
+    (problem,) = ledger.verify_signature(filled, tmp_path / "signers")
+    assert f"none of {tmp_path / 'signers'} made the signature" in problem.message
+    assert "NAME ssh-ed25519 AAAA" in problem.remedy
+
+
+def test_a_public_key_alone_is_no_file_of_signers_and_a_missing_one_is_told(filled: Path, key: Path) -> None:
+    ledger.sign(filled, key)
+    for given in (key.with_suffix(".pub"), key.with_name("no-such")):
+        (problem,) = ledger.verify_signature(filled, given)
+        assert "NAME ssh-ed25519 AAAA" in problem.remedy
 
 
 def test_what_does_not_verify_is_not_signed(filled: Path, key: Path, tmp_path: Path) -> None:

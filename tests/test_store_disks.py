@@ -60,7 +60,7 @@ print(sum(len(files) for _, _, files in os.walk(store.root / "objects")))
     assert "No space left on device" in lines[1]
     assert lines[1].endswith("free space or change --store")
     assert lines[2].startswith("cannot write ")
-    assert lines[2].endswith("No space left on device; free space or choose another --store")
+    assert lines[2].endswith("No space left on device; free space, or choose another place")
     assert lines[4] == "1"
 
 

@@ -95,9 +95,15 @@ def _show_counts(store: Store, check: str) -> None:
 
 
 def _accepted(path: Path | None, accept: bool) -> Any:
+    from hrmctl.errors import InputError, Problem
     from hrmctl.ratchet import load_accepted
 
-    return load_accepted(path) if path is not None and not accept else None
+    if path is None or accept:
+        return None
+    if not path.exists():
+        remedy = "review the verdicts of this check without --ratchet, then add --accept to write them down"
+        raise InputError(Problem("nothing has been accepted yet", str(path), remedy=remedy))
+    return load_accepted(path)
 
 
 def _accept(path: Path, report: CheckReport) -> None:

@@ -9,7 +9,7 @@ from hrmctl.contract.spec import Contract, Subject
 from hrmctl.model import Question, Verdict
 
 _STEPS = {
-    Verdict.FAIL: "change what is measured, then: ",
+    Verdict.FAIL: "improve what was measured, then again: ",
     Verdict.INCONCLUSIVE: "measure more of it, then: ",
     Verdict.INVALID: "mend what the reason names, then: ",
 }

@@ -125,7 +125,7 @@ def test_what_was_measured_and_does_not_pass_says_the_command_that_measures_it_a
         return str(checked(PAIR, list(evidence), facts=facts, kind=kind)["proxy"].remedy)
 
     slow, fast, none = speed("hrm-tiny", 150), speed("hrm-tiny", 250), speed("gpt2", 0)
-    assert remedy(speed("gpt2", 100), slow) == "change what is measured, then: hrmctl pipeline r.yaml"
+    assert remedy(speed("gpt2", 100), slow) == "improve what was measured, then again: hrmctl pipeline r.yaml"
     answer = "nothing to mend, this is the answer; to measure it again: hrmctl pipeline r.yaml"
     assert remedy(speed("gpt2", 100), slow, kind="hypothesis") == answer
     assert remedy(none, slow) == "measure more of it, then: hrmctl pipeline r.yaml"
