@@ -88,6 +88,45 @@ def test_a_stage_that_failed_hides_what_its_recipe_measured_before_and_nothing_o
     assert replay(open_store(lab), catalog(lab))[1] == []
 
 
+def test_a_failure_says_nothing_once_a_newer_run_of_its_recipe_finished_the_stage(lab: Path) -> None:
+    write_contract(lab, CONTRACT.replace("model: lab-model", "model: other-model"))
+    path = recipe(lab, "lab", CHAIN.replace('"}}', '", act: "${vars.act}"}}') + "vars: {act: ''}\n")
+    failed = run_lab(path, ["vars.act=raise"]).run
+    found = check(lab, "loss.yaml", code=3)["LAB-LOSS/one"]
+    assert (found["verdict"], found["run"]) == ("BLOCKED", failed), "of what it would have been about nobody knows"
+    run_lab(recipe(lab, "other", CHAIN))
+    assert check(lab, "loss.yaml", code=3)["LAB-LOSS/one"]["verdict"] == "BLOCKED", "another recipe mends nothing"
+    run_lab(path)
+    found = check(lab, "loss.yaml", code=3)["LAB-LOSS/one"]
+    assert (found["verdict"], found["run"]) == ("UNTESTED", "")
+    assert replay(open_store(lab), catalog(lab)) == (3, [])
+    failed = run_lab(path, ["vars.act=raise"]).run
+    assert check(lab, "loss.yaml", code=3)["LAB-LOSS/one"]["run"] == failed, "with other settings"
+
+
+def test_a_stage_that_failed_and_is_no_more_in_its_recipe_says_nothing(lab: Path) -> None:
+    write_contract(lab, CONTRACT.replace("model: lab-model", "model: other-model"))
+    run_lab(recipe(lab, "lab", CHAIN.replace('"}}', '", act: raise}}')))
+    run_lab(recipe(lab, "lab", DATA_ONLY))
+    assert check(lab, "loss.yaml", code=3)["LAB-LOSS/one"]["verdict"] == "UNTESTED"
+
+
+def test_a_failure_of_what_the_same_recipe_once_measured_blocks_no_claim_about_another_model(lab: Path) -> None:
+    other = CONTRACT.replace("LAB-LOSS", "LAB-OTHER").replace("model: lab-model", "model: other-model")
+    write_contract(lab)
+    write_contract(lab, other, "other.yaml")
+    once = lab / "once"
+    once.touch()
+    path = recipe(lab, "lab", CHAIN.replace('"}}', f'", act: raise, once: {once}}}}}'))
+    run_lab(path)
+    once.unlink()
+    failed = run_lab(path, force=frozenset({"a"})).run
+    found = check(lab, "loss.yaml", "other.yaml", code=3)
+    assert (found["LAB-LOSS/one"]["verdict"], found["LAB-LOSS/one"]["run"]) == ("BLOCKED", failed)
+    assert found["LAB-OTHER/one"]["verdict"] == "UNTESTED"
+    assert replay(open_store(lab), catalog(lab)) == (2, [])
+
+
 def test_a_run_that_says_a_part_counts_where_no_other_says_all(lab: Path) -> None:
     two = CONTRACT.replace("model: lab-model", "model: lab-model, dataset: lab@train")
     two = two.replace(

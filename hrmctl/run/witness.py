@@ -46,6 +46,11 @@ class Witness:
         """The name of the recipe."""
         return str(self.lock["name"])
 
+    @property
+    def recipe_digest(self) -> str:
+        """The digest of what the recipe says, with its settings."""
+        return str(self.lock.get("recipe_digest", ""))
+
     @cached_property
     def questions(self) -> frozenset[str]:
         """Ids of the contracts that the recipe asked as hypotheses."""
@@ -134,21 +139,43 @@ class Witnesses:
         """The run that the obligation is judged on, or None where no run says anything of it.
 
         The newest that says something, never the best. A run of another recipe that says only a part, be it a stage
-        that failed, does not stand in the way of an older one that says all.
+        that failed, does not stand in the way of an older one that says all; a failure that other runs settled says
+        nothing.
         """
         if self.alone:
             return self._all[0]
-        partly: list[Witness] = []
+        partly: dict[str, Witness] = {}
         stages = {query.stage for query in contract.evidence.values()}
         for witness in self._all:
             if not any(stage.encode() in witness.text for stage in stages):
                 continue
             said = speech(contract, subject, self._seen(witness, stages), witness.stopped)
             if said == "whole":
-                return next((newer for newer in partly if newer.recipe == witness.recipe), witness)
-            if said == "in part":
-                partly.append(witness)
-        return partly[0] if partly else None
+                return partly.get(witness.recipe, witness)
+            known = said == "nothing" or witness.recipe in partly
+            if not known and not self._settled(witness, contract, subject, stages):
+                partly[witness.recipe] = witness
+        return next(iter(partly.values()), None)
+
+    def _settled(self, witness: Witness, contract: Contract, subject: Subject, stages: Collection[str]) -> bool:
+        """Whether other runs of its recipe have shown of all that failed in it that it says nothing of the obligation.
+
+        A newer one finished the stage or has it no more, or the same recipe finished it before and it was about others.
+        """
+
+        def shown(name: str, other: Witness) -> bool:
+            stage = other.lock["stages"].get(name)
+            if other.run > witness.run:
+                return stage is None or stage["status"] in GOOD
+            if stage is None or stage["status"] not in GOOD or other.recipe_digest != witness.recipe_digest:
+                return False
+            seen = [self._shelf.heading(digest) for digest in stage["evidence"]]
+            return speech(contract, subject, seen, ()) == "nothing"
+
+        failed = [n for n, s in witness.lock["stages"].items() if s["uses"] in stages and s["status"] in _STOPPED]
+        name = witness.recipe.encode()
+        kin = [w for w in self._all if name in w.text and w.recipe == witness.recipe and w is not witness]
+        return bool(failed) and all(any(shown(stage, other) for other in kin) for stage in failed)
 
     def _seen(self, witness: Witness, stages: Collection[str]) -> list[Evidence]:
         return [self._shelf.heading(digest) for digest in witness.digests(stages)]
