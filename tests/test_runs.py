@@ -103,6 +103,17 @@ def test_two_runs_side_by_side(lab: Path) -> None:
     assert ["LAB-LOSS/one", "PASS", "PASS"] in shown
 
 
+@pytest.mark.parametrize("argv", [["runs", "diff"], ["compare"]])
+@pytest.mark.parametrize("lost", ["settings", "seed", "recipe", "recipe_digest"])
+def test_a_lock_that_lacks_a_line_differs_there(lab: Path, argv: list[str], lost: str) -> None:
+    recipe = write_recipe(lab, CHAIN)
+    a, b = run_lab(recipe).run, run_lab(recipe).run
+    lock = open_store(lab).run_folder(a) / "recipe.lock.yaml"
+    lock.write_text("".join(s for s in lock.read_text().splitlines(True) if not s.startswith(f"{lost}:")))
+    found = json.loads(hrmctl(*argv, a, b, "--store", "store", "--json", cwd=lab).stdout)
+    assert [one["a"] for one in found["differences"] if one["what"] == lost] == [None]
+
+
 def test_a_stage_that_only_one_run_has_and_runs_that_are_the_same(lab: Path) -> None:
     a = run_lab(write_recipe(lab, CHAIN)).run
     same = run_lab(lab / "lab.yaml").run

@@ -106,7 +106,7 @@ _OF_STAGE = ("uses", "version", "seed", "status")
 def differences(a: Lock, b: Lock, only: tuple[str, str] | None = None) -> list[Difference]:
     """Where two runs are not made of the same; with `only`, of their stages one of each."""
     pairs = [only] if only else [(name, name) for name in dict.fromkeys([*a["stages"], *b["stages"]])]
-    found = [Difference("", name, a[name], b[name]) for name in _OF_RUN]
+    found = [Difference("", name, a.get(name), b.get(name)) for name in _OF_RUN]
     for pair in pairs:
         ours, theirs = (_facts(lock["stages"].get(name)) for lock, name in zip((a, b), pair, strict=True))
         place = ", ".join(dict.fromkeys(pair))
