@@ -51,6 +51,17 @@ def test_a_title_cannot_steer_the_terminal(tmp_path: Path) -> None:
     assert shown[1] == r"LAB-LOSS  one       a \x1b[2J\nb \u202e c \x9b31m"
 
 
+def test_a_cell_cannot_steer_the_terminal(lab: Path) -> None:
+    body = """
+    stages:
+      data: {uses: lab.make, matrix: {text: ["\\e[2J"]}}
+    """
+    write_recipe(lab, body)
+    done = hrmctl("pipeline", "lab.yaml", "--store", "store", cwd=lab)
+    assert r"data[text=\x1b[2J]: started" in done.stderr.splitlines()
+    assert "\x1b" not in done.stderr
+
+
 # --- a reader that goes away ------------------------------------------------------------------------------------
 
 SHORT = ["--version", "--help", "plugins list", "finetune --help", "contracts schema recipe"]

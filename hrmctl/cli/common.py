@@ -20,8 +20,10 @@ DEFAULT_STORE = Path(".hrmctl")
 
 
 def say(text: str = "") -> None:
-    """A line for people, on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """A line for people, or several, on standard error."""
+    from hrmctl.errors import one_line
+
+    print("\n".join(map(one_line, text.split("\n"))), file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
