@@ -106,6 +106,7 @@ def test_a_contract_that_is_wrong_refuses_the_run(lab: Path, what: str) -> None:
     done = command("pipeline", "lab.yaml", cwd=lab, check=2)
     assert done.stderr.startswith("hrmctl: loss.yaml:")
     assert "Traceback" not in done.stderr
+    assert command("pipeline", "lab.yaml", "--plan", cwd=lab, check=2).stderr == done.stderr
     assert listing(lab) == before
 
 
@@ -125,6 +126,20 @@ COMMANDS = {
     "an unknown run": (["pipeline", "lab.yaml", "--resume", "r"], "no run 'r' in .hrmctl; latest: none"),
     "an unknown executor": (["pipeline", "lab.yaml", "--executor", "ray"], "unknown executor 'ray'; known: local"),
     "an unknown tracker": (["pipeline", "lab.yaml", "--tracker", "x"], "unknown tracker 'x'; known: broken, mirror"),
+    "an unknown profile": (
+        ["pipeline", "lab.yaml", "--profile", "kpi"],
+        "no contract has a profile 'kpi'; known: none",
+    ),
+    "no device": (
+        ["pipeline", "lab.yaml", "--device", "tpu:banana"],
+        "--device tpu:banana: no such device; choose auto, cpu, cuda or mps, or one GPU as cuda:1",
+    ),
+    "a name for a device": (["pipeline", "lab.yaml", "--device", "gpu"], "--device gpu: no such device; choose auto,"),
+    "a number for a device": (["pipeline", "lab.yaml", "--device", "cuda:-1"], "--device cuda:-1: no such device;"),
+    "a stage on no device": (
+        ["finetune", "--data", "lab.yaml", "--init", "hrm-tiny", "--device", "gpu"],
+        "--device gpu: no such device; choose auto, cpu, cuda or mps",
+    ),
     "an unknown option": (["pipeline", "lab.yaml", "--paln"], "No such option: --paln"),
     "an unknown command": (["pipelin"], "No such command 'pipelin'"),
     "a value that is none": (["pipeline", "lab.yaml", "--jobs", "0"], "Invalid value for '--jobs'"),
@@ -156,6 +171,25 @@ def test_a_command_that_is_wrong(lab: Path, what: str) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
     assert listing(lab) == before
+    if argv[0] == "pipeline" and "store" not in what:
+        planned = command(*argv, "--plan", cwd=lab, check=2)
+        assert (planned.stdout, planned.stderr) == ("", done.stderr)
+        assert listing(lab) == before
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "mps", "cuda:1", "cuda:0"])
+def test_a_device_that_can_be(lab: Path, device: str) -> None:
+    write_recipe(lab, CHAIN)
+    command("pipeline", "lab.yaml", "--plan", "--device", device, cwd=lab)
+
+
+def test_a_kind_of_plugin_that_nobody_has(tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_text(
+        HEAD + "stages:\n  data: {uses: data.generate, with: {family: microcode, train: 64, test: 8}}\n"
+    )
+    done = hrmctl("pipeline", "lab.yaml", "--tracker", "wandb", cwd=tmp_path, check=2)
+    told = "none is installed; a plugin gives one by the hook hrmctl_trackers"
+    assert done.stderr == f"hrmctl: unknown tracker 'wandb'; {told}\n"
 
 
 @pytest.mark.parametrize("argv", [["pipeline", "lab.yaml"], ["runs", "list"], ["pipeline", "lab.yaml", "--plan"]])

@@ -13,7 +13,7 @@ import pytest
 from hrmctl.recipe.check import _placed
 from hrmctl.yamlio import parse
 
-from .lab import HEAD, command, hrmctl, listing, write_lab, write_recipe
+from .lab import HEAD, command, hrmctl, listing, run_lab, write_lab, write_recipe
 from .test_cli import IMPORTS
 
 FAULTS = {
@@ -191,3 +191,60 @@ def test_a_check_is_given_the_inputs_that_are_wired(tmp_path: Path) -> None:
     write_recipe(lab, text)
     done = hrmctl("pipeline", "lab.yaml", "--plan", cwd=lab, check=2)
     assert done.stderr == "hrmctl: lab.yaml:7:32: text: [('models', 3), ('one', 1)] True\n"
+
+
+CHAINS = """\
+stages:
+  data: {uses: lab.make}
+  a: {uses: lab.train, with: {data: "${data.data}"}}
+  fresh: {uses: lab.make, with: {text: fresh}}
+  b: {uses: lab.train, with: {data: "${fresh.data}"}}
+"""
+
+
+def planned(lab: Path, *argv: str) -> list[str]:
+    """The stages that `--plan` shows."""
+    done = command("pipeline", "lab.yaml", "--store", "store", "--plan", "--json", *argv, cwd=lab)
+    return [line["stage"] for line in json.loads(done.stdout)]
+
+
+def test_a_plan_shows_what_the_same_options_run(tmp_path: Path) -> None:
+    lab = write_lab(tmp_path)
+    write_recipe(lab, CHAINS)
+    assert planned(lab) == ["data", "fresh", "a", "b"]
+    assert planned(lab, "--only", "fresh", "--from", "data") == ["fresh"]
+    assert planned(lab, "--only", "b") == ["fresh", "b"]
+    assert planned(lab, "--only", "b", "--only", "data") == ["data", "fresh", "b"]
+
+
+def test_a_plan_tells_that_a_run_to_resume_is_of_another_recipe(tmp_path: Path) -> None:
+    lab = write_lab(tmp_path)
+    run = run_lab(write_recipe(lab, "stages:\n  data: {uses: lab.make}\n")).run
+    assert planned(lab, "--resume", run) == ["data"]
+    write_recipe(lab, CHAINS)
+    before = listing(lab)
+    for more in ([], ["--plan"]):
+        done = command("pipeline", "lab.yaml", "--store", "store", "--resume", run, *more, cwd=lab, check=2)
+        told = "was made from another recipe or other --set values; start a new run"
+        assert done.stderr == f"hrmctl: run {run} {told}\n"
+    assert listing(lab) == before
+
+
+def test_a_plan_tells_that_a_pattern_takes_the_recipe_for_a_contract(tmp_path: Path) -> None:
+    lab = write_lab(tmp_path)
+    write_recipe(lab, CHAINS + "contracts: ['*.yaml']\n")
+    for more in ([], ["--plan"]):
+        done = command("pipeline", "lab.yaml", *more, cwd=lab, check=2)
+        assert done.stderr.startswith("hrmctl: lab.yaml:1:7: 'recipe' is neither contract nor gate")
+
+
+def test_a_plan_asks_the_cache_for_the_device_of_the_run(tmp_path: Path) -> None:
+    lab = write_lab(tmp_path)
+    race = 'a: {uses: lab.race, with: {data: "${data.data}"}}'
+    run_lab(write_recipe(lab, f"stages:\n  data: {{uses: lab.make}}\n  {race}\n"), device="cpu")
+    argv = ["pipeline", "lab.yaml", "--store", "store", "--plan", "--json"]
+    cached = {
+        device: [line["cached"] for line in json.loads(command(*argv, "--device", device, cwd=lab).stdout)]
+        for device in ("cpu", "cuda")
+    }
+    assert cached == {"cpu": [True, True], "cuda": [True, False]}

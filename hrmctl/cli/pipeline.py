@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from hrmctl.cli.common import DEFAULT_STORE, JsonOption, StoreOption, print_json
 
 if TYPE_CHECKING:
     from hrmctl.recipe import Plan
+    from hrmctl.run.execute import RunOptions
     from hrmctl.store import Store
 
 
@@ -43,15 +45,13 @@ def pipeline(
     """
     from hrmctl.plugins import catalog as load_catalog
     from hrmctl.recipe import make_plan, read_recipe
-    from hrmctl.run.pipeline import PipelineOptions, run_pipeline
+    from hrmctl.run.pipeline import PipelineOptions, prepare, run_pipeline
     from hrmctl.store import Store
 
     opened = Store(store)
     settings = _settings(opened, resume, set_ or [])
     catalog = load_catalog(recipe.parent)
     made = make_plan(read_recipe(recipe, settings), catalog)
-    if plan:
-        return _show_plan(made, catalog, opened, _cells(made, from_ or []), as_json)
     options = PipelineOptions(
         settings=settings,
         only=_cells(made, only or []),
@@ -66,6 +66,8 @@ def pipeline(
         judge=not no_check,
         argv=sys.argv[1:],
     )
+    if plan:
+        return _show_plan(made, catalog, opened, prepare(made, catalog, opened, options).options, as_json)
     return _run(made, catalog, opened, options, as_json, run_pipeline)
 
 
@@ -110,12 +112,14 @@ def _cells(plan: Plan, names: list[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _show_plan(plan: Plan, catalog: Any, store: Store, force: frozenset[str], as_json: bool) -> int:
+def _show_plan(plan: Plan, catalog: Any, store: Store, options: RunOptions, as_json: bool) -> int:
+    """What a run with these options would do."""
     from hrmctl.recipe.status import plan_status
     from hrmctl.run.record import latest_lock
 
     last = latest_lock(store, plan.recipe.entry.name)
-    lines = plan_status(plan, catalog, store, last, frozenset(plan.descendants(force)) if force else frozenset())
+    chosen = [s for s in plan.stages if options.only is None or s.id in options.only]
+    lines = plan_status(replace(plan, stages=chosen), catalog, store, last, options.force, options.device)
     if as_json:
         print_json(
             [

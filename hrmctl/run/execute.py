@@ -10,16 +10,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hrmctl.errors import HrmctlError
+from hrmctl.errors import InputError
 from hrmctl.events import RunStarted, StageFinished, StageProgress, StageStarted, StageWarned
 from hrmctl.execution import Executor, Message, StageCall
 from hrmctl.machine import cores
 from hrmctl.model import Artifact, ArtifactType, Tracker
 from hrmctl.plugins import Catalog
-from hrmctl.recipe import FromPath, FromStage, Plan, PlannedStage
+from hrmctl.recipe import FromPath, FromStage, Plan, PlannedStage, Recipe
 from hrmctl.recipe.status import input_digests, path_label, stage_key, stage_versions
 from hrmctl.run.announce import Listener, announce
-from hrmctl.run.record import Record, file_name, finite, read_lock
+from hrmctl.run.record import LOCK_NAME, Record, file_name, finite, read_lock
 from hrmctl.store import Store
 
 _PATIENCE = 300.0  # seconds that a cancelled stage has to end its step and save it
@@ -89,7 +89,7 @@ class Run:
         self._listeners = listeners
         self._trackers: list[Tracker] = []
         self._local: dict[Path, Artifact] = {}
-        self._before = self._previous()
+        self._before = previous_lock(self.record.folder, plan.recipe)
         self._failed = ""  # the first stage that failed, where the others are not to go on
 
     def mirror(self, makers: Sequence[Callable[[str, Path], Tracker]]) -> None:
@@ -316,15 +316,6 @@ class Run:
     def _log(self, stage: PlannedStage) -> Path:
         return self.record.folder / "logs" / f"{file_name(stage.id)}.log"
 
-    def _previous(self) -> Mapping[str, Any]:
-        """The lock of the run that is being resumed, empty for a new one."""
-        if not (self.record.folder / "recipe.lock.yaml").exists():
-            return {}
-        before = read_lock(self.record.folder)
-        if before["recipe_digest"] != self.plan.recipe.digest:
-            raise HrmctlError(f"run {self.id} was made from another recipe or other --set values; start a new run")
-        return before
-
     def _write_lock(self, status: str) -> None:
         recipe = self.plan.recipe
         self.record.lock(
@@ -382,6 +373,16 @@ class Run:
 
 _GOOD = ("done", "cached")
 _BROKEN = ("failed", "blocked", "cancelled")
+
+
+def previous_lock(folder: Path, recipe: Recipe) -> Mapping[str, Any]:
+    """The lock of the run to resume, empty for a new one. Raises InputError where it is not of `recipe`."""
+    if not (folder / LOCK_NAME).exists():
+        return {}
+    before = read_lock(folder)
+    if before["recipe_digest"] != recipe.digest:
+        raise InputError(f"run {folder.name} was made from another recipe or other --set values; start a new run")
+    return before
 
 
 def plain_params(stage: PlannedStage) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from hrmctl.errors import HrmctlError, InputError
+from hrmctl.errors import HrmctlError, InputError, Problem
 from hrmctl.events import RunFinished
 from hrmctl.machine import cores
 from hrmctl.model import CheckReport
@@ -16,11 +17,13 @@ from hrmctl.plugins import Catalog
 from hrmctl.recipe import Plan
 from hrmctl.registry import resolve
 from hrmctl.run.announce import announce
-from hrmctl.run.execute import Run, RunOptions
+from hrmctl.run.execute import Run, RunOptions, previous_lock
 from hrmctl.run.judge import Claims, judge_runs, load_claims
 from hrmctl.run.record import new_run_id
 from hrmctl.run.report import write_report
 from hrmctl.store import Store
+
+_DEVICE = re.compile(r"auto|(cpu|cuda|mps)(:(0|[1-9][0-9]{0,2}))?")
 
 
 @dataclass(frozen=True)
@@ -65,36 +68,48 @@ class PipelineResult:
     notes: Sequence[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What a run needs besides its plan; `executor` and `trackers` make theirs."""
+
+    options: RunOptions
+    claims: Claims
+    executor: Callable[[int], Any]
+    trackers: Sequence[Callable[..., Any]]
+
+
 def run_pipeline(
     plan: Plan, catalog: Catalog, store: Store, options: PipelineOptions, listener: Callable[[Any], None]
 ) -> PipelineResult:
     """Execute `plan` and judge its contracts. A contract that is not proven refuses the run before it starts."""
-    claims = load_claims(plan.recipe.contracts, plan.recipe.hypotheses, catalog.measures)
-    claims.require_proven(catalog.measures)
-    claims.require_profile(options.profile)
-    executor = _pick(catalog, catalog.executors, options.executor, "executor")
-    trackers = [_pick(catalog, catalog.trackers, name, "tracker") for name in options.trackers]
-    if options.resume:
-        store.run_folder(options.resume)
+    ready = prepare(plan, catalog, store, options)
     run_id = options.resume or new_run_id(plan.recipe.entry.name, "only" if options.only else options.kind)
     with store.lock("run", run_id):
         store.sweep()
-        run = Run(plan, store, catalog, run_id, _run_options(plan, options, claims), [listener])
-        run.mirror(trackers)
-        return _execute(run, claims, catalog, options, listener, executor)
+        run = Run(plan, store, catalog, run_id, ready.options, [listener])
+        run.mirror(ready.trackers)
+        return _execute(run, ready, catalog, options, listener)
+
+
+def prepare(plan: Plan, catalog: Catalog, store: Store, options: PipelineOptions) -> Prepared:
+    """Everything that can be told before a run starts; writes nothing. Raises InputError or StoreError."""
+    _require_device(options.device)
+    executor = _pick(catalog, "executor", options.executor)
+    trackers = [_pick(catalog, "tracker", name) for name in options.trackers]
+    if options.resume:
+        previous_lock(store.run_folder(options.resume), plan.recipe)
+    claims = load_claims(plan.recipe.contracts, plan.recipe.hypotheses, catalog.measures)
+    claims.require_profile(options.profile)
+    claims.require_proven(catalog.measures)
+    return Prepared(_run_options(plan, options, claims), claims, executor, trackers)
 
 
 def _execute(
-    run: Run,
-    claims: Claims,
-    catalog: Catalog,
-    options: PipelineOptions,
-    listener: Callable[[Any], None],
-    executor: Callable[[int], Any],
+    run: Run, ready: Prepared, catalog: Catalog, options: PipelineOptions, listener: Callable[[Any], None]
 ) -> PipelineResult:
     begun = time.monotonic()
     try:
-        run.execute(executor(run.options.jobs))
+        run.execute(ready.executor(run.options.jobs))
     except KeyboardInterrupt:
         announce(catalog, [listener], RunFinished(run.id, "interrupted", 130, time.monotonic() - begun))
         raise InterruptedRun(run, options) from None
@@ -104,8 +119,8 @@ def _execute(
         notes.append("contracts were not checked: only some stages were asked for")
     elif not options.judge:
         notes.append("contracts were not checked: --no-check; `hrmctl check` judges what was measured")
-    elif claims:
-        check = judge_runs(run.store, catalog, [run.id], claims, options.profile, [listener])
+    elif ready.claims:
+        check = judge_runs(run.store, catalog, [run.id], ready.claims, options.profile, [listener])
     else:
         notes.append("the recipe has no contracts: nothing was claimed, nothing was checked")
     code = run.exit_code or (check.exit_code if check else 0)
@@ -146,8 +161,17 @@ def _run_options(plan: Plan, options: PipelineOptions, claims: Claims) -> RunOpt
     )
 
 
-def _pick(catalog: Catalog, table: Any, name: str, kind: str) -> Callable[..., Any]:
+def _require_device(name: str) -> None:
+    """Raises InputError unless `name` can be a device; whether this machine has it, a stage that uses it finds out."""
+    if not _DEVICE.fullmatch(name):
+        raise InputError(f"--device {name}: no such device; choose auto, cpu, cuda or mps, or one GPU as cuda:1")
+
+
+def _pick(catalog: Catalog, kind: Literal["executor", "tracker"], name: str) -> Callable[..., Any]:
+    table = catalog.executors if kind == "executor" else catalog.trackers
     spec = table.get(name)
     if spec is None:
-        raise InputError(f"unknown {kind} '{name}'; {catalog.unknown(name, table)}")
+        none = "" if table else f"none is installed; a plugin gives one by the hook hrmctl_{kind}s"
+        remedy = "; ".join(filter(None, [none, catalog.unknown(name, table)]))
+        raise InputError(Problem(f"unknown {kind} '{name}'", remedy=remedy))
     return resolve(spec.target)
