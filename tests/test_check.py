@@ -28,6 +28,7 @@ stages:
   data: {uses: lab.make}
   a: {uses: lab.train, with: {data: "${data.data}"}}
 """
+LISTED = "contracts: [../loss.yaml]\n"
 DATA_ONLY = "stages:\n  data: {uses: lab.make}\n"
 LENGTH = CONTRACT.replace("LAB-LOSS", "LAB-LENGTH").replace("model: lab-model", "dataset: lab@train")
 LENGTH = LENGTH.replace("stage: lab.train, name: loss", "stage: lab.make, name: length")
@@ -209,6 +210,28 @@ def test_what_is_untested_says_what_would_measure_it(lab: Path) -> None:
     (lab / "recipes" / "measures.yaml").rename(lab / "recipes" / "measures all.yaml")
     found = check(lab, "loss.yaml", code=3)
     assert found["LAB-LOSS/one"]["remedy"] == "hrmctl pipeline 'recipes/measures all.yaml'", "to be pasted"
+
+
+def test_a_recipe_that_ran_and_measures_another_label_is_no_remedy(lab: Path) -> None:
+    (lab / "recipes").mkdir()
+    write_lab(lab / "recipes")
+    write_contract(lab, LENGTH.replace("lab@train", "lab@trian"))
+    path = recipe(lab / "recipes", "mine", DATA_ONLY.replace("{uses", "{with: {text: lab}, uses") + LISTED)
+    assert check(lab, "loss.yaml", code=3)["LAB-LENGTH/one"]["remedy"] == "hrmctl pipeline recipes/mine.yaml"
+    said = "recipes/mine.yaml has run without it: such evidence is about lab@train; did you mean 'lab@train'?"
+    done = command("pipeline", "recipes/mine.yaml", "--store", "store", "--json", cwd=lab, check=3)
+    (judgement,) = json.loads(done.stdout)["check"]["judgements"]
+    assert (judgement["verdict"], judgement["remedy"]) == ("UNTESTED", said)
+    assert check(lab, "loss.yaml", code=3)["LAB-LENGTH/one"]["remedy"] == said
+    write_contract(lab, LENGTH.replace("lab@train", "lab@elsewhere"))
+    mend = f"{said.partition(';')[0]}; mend the labels of the contract, or the recipe"
+    assert check(lab, "loss.yaml", code=3)["LAB-LENGTH/one"]["remedy"] == mend
+    write_contract(lab, LENGTH.replace("name: length", "name: lenght"))
+    mend = "recipes/mine.yaml has run without it: mend the contract, or the recipe"
+    assert check(lab, "loss.yaml", code=3)["LAB-LENGTH/one"]["remedy"] == mend
+    path.write_text(path.read_text().replace("text: lab", "text: lab, extra: true"))
+    found = check(lab, "loss.yaml", code=3)["LAB-LENGTH/one"]
+    assert found["remedy"] == "hrmctl pipeline recipes/mine.yaml", "it is another recipe now"
 
 
 ON_SCORE = CONTRACT.replace("LAB-LOSS", "LAB-SCORE").replace("lab.train, name: loss", "lab.score, name: score")

@@ -15,6 +15,7 @@ from hrmctl.model import Evidence, Judgement, MeasureSpec, Question, Verdict
 from hrmctl.yamlio import nearest
 
 MOST_CANDIDATES = 10_000
+MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +246,23 @@ def _untested(contract: Contract, subject: Subject, missing: Sequence[str], fact
     query = contract.evidence[missing[0]]
     what = f"{query.name} ({query.type})" if query.name else query.type
     reason = f"no evidence {missing[0]}: no {what} of a stage {query.stage} about {things}"
-    return reason + _misnamed(query, facts.reported(query.stage)), facts.remedy(contract, subject, query.stage) or (
-        f"no recipe here names it: run the stage {query.stage} on {things}"
-    )
+    reason += _misnamed(query, facts.reported(query.stage))
+    finished = facts.finished(contract, subject, query.stage)
+    if finished:
+        return reason, f"{finished} has run without it: {_instead(query, subject, facts.labels(query))}"
+    command = facts.remedy(contract, subject, query.stage)
+    return reason, command or f"no recipe here names it: run the stage {query.stage} on {things}"
+
+
+def _instead(query: Query, subject: Subject, seen: Collection[Mapping[str, str]]) -> str:
+    """What the evidence there is of the kind is about, and which of its labels was probably meant."""
+    source = {target: role for role, target in query.bind.items()}
+    known = {r: {labels[source.get(r, r)] for labels in seen if source.get(r, r) in labels} for r in subject.labels}
+    about = sorted({" and ".join(labels[s] for r in known if (s := source.get(r, r)) in labels) for labels in seen})
+    meant = [_meant(subject.labels[r], labels) for r, labels in known.items() if subject.labels[r] not in labels]
+    listed = ", or ".join(text for text in about[:MOST_NAMED] if text)
+    hint = next((text for text in meant if text), "; mend the labels of the contract, or the recipe")
+    return f"such evidence is about {listed}{hint}" if listed else "mend the contract, or the recipe"
 
 
 def _misnamed(query: Query, reported: Collection[tuple[str, str]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hrmctl.contract.spec import Contract, Subject
+from hrmctl.contract.spec import Contract, Query, Subject
 from hrmctl.model import Question, Verdict
 
 _STEPS = {
@@ -31,8 +31,10 @@ class Facts:
     whose stage has other cells that did not finish, which: the cells that are there may be the lucky ones.
     `again` is the command that would measure again what the run measured, empty where it is not known. `stages` are
     those that plugins provide (None where nobody asked), and `remedy` gives the command that would have a contract's
-    missing evidence reported by a stage, empty where none is known. `reported` gives type and name of the evidence that
-    stages of a kind reported in the runs looked at. `attempts` says how many models were judged on the test set of a
+    missing evidence reported by a stage, empty where none is known; `finished` gives the recipe behind that command
+    where it has run as it is and would report the same again. `labels` gives, by role, what the evidence of the type,
+    the stage and the name that are asked for is about in the runs looked at, and `reported` type and name of the
+    evidence that stages of a kind reported there. `attempts` says how many models were judged on the test set of a
     contract and its digests by role, those included: evidence that the ledger gives."""
 
     has: Callable[[str], bool] = lambda need: False
@@ -41,6 +43,8 @@ class Facts:
     again: str = ""
     stages: Collection[str] | None = None
     remedy: Callable[[Contract, Subject, str], str] = lambda contract, subject, stage: ""
+    finished: Callable[[Contract, Subject, str], str] = lambda contract, subject, stage: ""
+    labels: Callable[[Query], Collection[Mapping[str, str]]] = lambda query: ()
     reported: Callable[[str], Collection[tuple[str, str]]] = lambda stage: ()
     attempts: Callable[[str, Mapping[str, str]], int] = lambda contract, subjects: 1
 

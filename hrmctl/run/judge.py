@@ -133,7 +133,11 @@ def judge_all(
     A contract is a hypothesis where the recipe of that run asked it as one. `proven` are the proofs of the contracts
     by id, `rows` those of the ledger.
     """
-    facts = Facts(has=has, stages=frozenset(catalog.stages), remedy=Remedies().of, reported=witnesses.reported)
+    remedies = Remedies(ran=witnesses.ran)
+    facts = Facts(
+        has=has, stages=frozenset(catalog.stages), remedy=remedies.of, finished=remedies.finished,
+        labels=witnesses.labels, reported=witnesses.reported,
+    )  # fmt: skip
     contracts = [item for item in claims.items if isinstance(item, Contract)]
 
     def judged(item: Contract, facts: Facts) -> list[Judgement]:

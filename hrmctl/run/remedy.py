@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -20,21 +20,33 @@ _MOST = 3
 
 
 class Remedies:
-    """The recipes of `folder`, read when something is first found missing; one that does not load is passed over."""
+    """The recipes of `folder`, read when something is first found missing; one that does not load is passed over.
 
-    def __init__(self, folder: Path = RECIPES):
+    `ran` says of the digest of a recipe whether a run of it is there of which every stage finished.
+    """
+
+    def __init__(self, folder: Path = RECIPES, ran: Callable[[str], bool] = lambda digest: False):
         self._folder = folder
+        self._ran = ran
 
     def of(self, contract: Contract, subject: Subject, stage: str) -> str:
         """The commands that run a `stage` on what `subject` is about and ask this contract, as the recipes are ordered.
 
         Empty where none does: a recipe that builds the proxy is no remedy for the claim.
         """
+        found = [recipe.path for recipe in self._naming(contract, subject, stage)]
+        return " or ".join(f"hrmctl pipeline {shlex.quote(str(path))}" for path in found[:_MOST])
+
+    def finished(self, contract: Contract, subject: Subject, stage: str) -> str:
+        """The first of the recipes behind `of` where all ran as they are: they would measure the same again."""
+        found = self._naming(contract, subject, stage)
+        return str(found[0].path) if found and all(self._ran(recipe.digest) for recipe in found) else ""
+
+    def _naming(self, contract: Contract, subject: Subject, stage: str) -> list[Recipe]:
         file = Path(contract.file).resolve() if contract.file else None
         known = self._recipes.get(file, ()) if file else ()
         running = [r for r in known if any(entry.uses == stage for entry in r.entry.stages.values())]
-        found = [r.path for r in running if _names(r, subject.labels)]
-        return " or ".join(f"hrmctl pipeline {shlex.quote(str(path))}" for path in found[:_MOST])
+        return [r for r in running if _names(r, subject.labels)]
 
     @cached_property
     def _recipes(self) -> Mapping[Path, Sequence[Recipe]]:

@@ -11,7 +11,7 @@ from typing import Any
 from hrmctl.contract import Contract
 from hrmctl.contract.bind import speech
 from hrmctl.contract.facts import Facts, Stop
-from hrmctl.contract.spec import Subject
+from hrmctl.contract.spec import Query, Subject
 from hrmctl.errors import StoreError
 from hrmctl.model import Evidence
 from hrmctl.run.record import LOCK_NAME, parse_lock
@@ -179,6 +179,18 @@ class Witnesses:
 
     def _seen(self, witness: Witness, stages: Collection[str]) -> list[Evidence]:
         return [self._shelf.heading(digest) for digest in witness.digests(stages)]
+
+    def ran(self, recipe_digest: str) -> bool:
+        """Whether there is a run of this very recipe of which every stage finished."""
+        digest = recipe_digest.encode()
+        found = [w.lock for w in self._all if digest in w.text and w.recipe_digest == recipe_digest]
+        return any(all(stage["status"] in GOOD for stage in lock["stages"].values()) for lock in found)
+
+    def labels(self, query: Query) -> list[Mapping[str, str]]:
+        """By role, what evidence that could answer `query` is about."""
+        runs = [w for w in self._all if query.stage.encode() in w.text]
+        seen = [piece for w in runs for piece in self._seen(w, [query.stage]) if piece.type == query.type]
+        return [e.provenance.labels for e in seen if e.provenance and query.name in ("", e.name)]
 
     def reported(self, stage: str) -> frozenset[tuple[str, str]]:
         """Type and name of all evidence that stages of a kind reported."""
