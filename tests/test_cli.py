@@ -217,6 +217,17 @@ def test_a_verdict_decides_the_exit_code(lab: Path) -> None:
     assert [j["verdict"] for j in result["check"]["judgements"]] == ["FAIL"]
 
 
+def test_the_exit_code_that_is_shown_is_that_of_the_process(lab: Path) -> None:
+    write_contract(lab)
+    write_recipe(lab, CHAIN.replace('"}}', '", act: stage error}}') + "contracts: [loss.yaml]\n")
+    shown = hrmctl("pipeline", "lab.yaml", cwd=lab, check=4).stdout
+    assert shown.splitlines()[-1] == "Exit code 4"
+    result = json.loads(hrmctl("pipeline", "lab.yaml", "--json", cwd=lab, check=4).stdout)
+    assert (result["exit_code"], result["check"]["exit_code"]) == (4, 4)
+    page = Path(lab / result["report"]).read_text()
+    assert "<dt>exit code</dt><dd>4</dd>" in page
+
+
 def test_doctor_fits_a_terminal(tmp_path: Path) -> None:
     more = """
     @hookimpl

@@ -6,7 +6,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from hrmctl.errors import HrmctlError, InputError, Problem
@@ -124,6 +124,9 @@ def _execute(
     else:
         notes.append("the recipe has no contracts: nothing was claimed, nothing was checked")
     code = run.exit_code or (check.exit_code if check else 0)
+    if check is not None:
+        # What is printed and reported of the check names the exit code that the run ends with.
+        check = replace(check, exit_code=code)
     report = write_report(run.store, catalog, run.id, check)
     if report is not None:
         notes.append(f"report: {report}")
