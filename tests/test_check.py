@@ -18,7 +18,7 @@ import pytest
 
 from hrmctl import Evidence, ledger
 from hrmctl.plugins import catalog
-from hrmctl.run import witness
+from hrmctl.run import remedy, witness
 from hrmctl.run.replay import _judgement, replay, report_from_ledger
 
 from .lab import CONTRACT, HEAD, command, hrmctl, open_store, run_lab, write_contract, write_lab, write_recipe
@@ -232,6 +232,41 @@ def test_a_recipe_that_ran_and_measures_another_label_is_no_remedy(lab: Path) ->
     path.write_text(path.read_text().replace("text: lab", "text: lab, extra: true"))
     found = check(lab, "loss.yaml", code=3)["LAB-LENGTH/one"]
     assert found["remedy"] == "hrmctl pipeline recipes/mine.yaml", "it is another recipe now"
+
+
+def test_a_recipe_beside_the_contracts_is_found_among_whatever_lies_there(lab: Path) -> None:
+    (lab / "contracts").mkdir()
+    write_contract(lab / "contracts")
+    body = CHAIN.replace('data}"', 'data}", trace: lab-model') + "contracts: [contracts/*.yaml]\n"
+    recipe(lab, "mine", body).rename(lab / "mine.yml")
+    (lab / "recipes.yaml").mkdir()
+    (lab / "settings.yaml").write_text("kind: recipe\nname: [")
+    (lab / "values.yaml").write_text("kind: Deployment\n")
+    (lab / "bytes.yaml").write_bytes(b"kind: recipe\xff\0")
+    (lab / "gone.yaml").symlink_to("nowhere")
+    os.mkfifo(lab / "pipe.yaml")
+    recipe(lab, "large", body + "#" * 300_000)
+    done = command("check", "--store", "store", "--format", "json", cwd=lab, check=3)
+    assert done.stderr == ""
+    (judgement,) = json.loads(done.stdout)["judgements"]
+    assert judgement["remedy"] == "hrmctl pipeline mine.yml"
+
+
+def test_a_check_in_a_folder_of_many_files_parses_none_that_is_no_recipe(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_contract(lab)
+    for index in range(50):
+        (lab / f"a{index}.yaml").write_text("kind: contract\n# as a kind of recipe\n")
+        (lab / f"b{index}.yaml").write_text("kind: recipe\n")
+    parsed: list[Path] = []
+    monkeypatch.setattr(remedy, "load_recipe", lambda p, real=remedy.load_recipe: parsed.append(p) or real(p))
+    check(lab, "loss.yaml", code=3)
+    assert sorted(path.name[0] for path in parsed) == ["b"] * 50
+    parsed.clear()
+    monkeypatch.setattr(remedy, "_MOST_FILES", 60)
+    check(lab, "loss.yaml", code=3)
+    assert len(parsed) == 10
 
 
 ON_SCORE = CONTRACT.replace("LAB-LOSS", "LAB-SCORE").replace("lab.train, name: loss", "lab.score, name: score")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -15,18 +16,21 @@ from hrmctl.recipe import Recipe, load_recipe
 from hrmctl.recipe.parse import StageEntry
 from hrmctl.yamlio import Node
 
-RECIPES = Path("recipes")
+FOLDERS = (Path("recipes"), Path())
 _MOST = 3
+_MOST_FILES = 1_000  # of a folder: a check must not read through whatever it is started in
+_MOST_BYTES = 1 << 18
+_KIND = re.compile(rb"""\bkind["']?\s*:\s*["']?recipe\b""")
 
 
 class Remedies:
-    """The recipes of `folder`, read when something is first found missing; one that does not load is passed over.
+    """The recipes of `folders`, read when something is first found missing; one that does not load is passed over.
 
     `ran` says of the digest of a recipe whether a run of it is there of which every stage finished.
     """
 
-    def __init__(self, folder: Path = RECIPES, ran: Callable[[str], bool] = lambda digest: False):
-        self._folder = folder
+    def __init__(self, folders: Sequence[Path] = FOLDERS, ran: Callable[[str], bool] = lambda digest: False):
+        self._folders = folders
         self._ran = ran
 
     def of(self, contract: Contract, subject: Subject, stage: str) -> str:
@@ -51,18 +55,23 @@ class Remedies:
     @cached_property
     def _recipes(self) -> Mapping[Path, Sequence[Recipe]]:
         result: dict[Path, list[Recipe]] = {}
-        for recipe in _load(self._folder):
+        for recipe in (recipe for folder in self._folders for recipe in _load(folder)):
             for path in (*recipe.contracts, *recipe.hypotheses):
                 result.setdefault(path.resolve(), []).append(recipe)
         return result
 
 
 def _load(folder: Path) -> Iterator[Recipe]:
-    for path in sorted(folder.glob("*.yaml")):
-        try:
-            yield load_recipe(path)
-        except HrmctlError:
-            continue
+    for path in sorted(folder.glob("*.y*ml"))[:_MOST_FILES]:
+        with suppress(HrmctlError, OSError):
+            if path.suffix in (".yaml", ".yml") and _is_recipe(path):
+                yield load_recipe(path)
+
+
+def _is_recipe(path: Path) -> bool:
+    """Whether it is worth parsing: other files of the folder may be anything, and many."""
+    known = path.is_file() and path.stat().st_size <= _MOST_BYTES
+    return known and _KIND.search(path.read_bytes()) is not None
 
 
 def _names(recipe: Recipe, labels: Mapping[str, str]) -> bool:
