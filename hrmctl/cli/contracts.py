@@ -117,17 +117,27 @@ def prove(paths: Paths = None, as_json: JsonOption = False) -> int:
 @app.command()
 def new(
     id: Annotated[str, typer.Argument(help="The new contract's id, e.g. HRM-P9.")],
-    folder: Annotated[Path, typer.Option(help="Where the file goes.")] = FOLDER,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the file goes; the current folder if that is called contracts.", show_default="contracts"
+        ),
+    ] = None,
 ) -> int:
     """Write a contract that loads and is proven as written, to be changed into yours."""
+    from hrmctl.contract.load import require_free
     from hrmctl.contract.template import template
     from hrmctl.errors import InputError, Problem
     from hrmctl.jsonio import write_atomic
 
-    path = folder / f"{id.lower()}.yaml"
+    own = Path() if Path.cwd().name == FOLDER.name else FOLDER
+    chosen = own if folder is None else folder
+    path = chosen / f"{id.lower()}.yaml"
     if path.exists():
         raise InputError(Problem("already there", str(path), remedy="choose another id"))
     text = template(id)
+    # `check` and `lint` read a folder with all that is below it.
+    require_free(id, own if chosen.resolve().is_relative_to(own.resolve()) else chosen)
     write_atomic(path, text)
     print(path)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hrmctl.contract.gate import Gate, parse_gate
@@ -50,6 +51,24 @@ def parse_text(text: str, measures: Mapping[str, MeasureSpec], file: str = "<tex
     if kind.value not in KINDS:
         raise InputError(kind.problem(f"'{kind.value}' is neither contract nor gate", suggest(kind.value, KINDS)))
     return KINDS[kind.value](root, measures, text)
+
+
+def require_free(id: str, folder: Path) -> None:
+    """Raises InputError with the place of the contract or gate in or below `folder` that is called `id`, if any."""
+    taken = next((node for file in sorted(_expand(folder)) if (node := _id(file, id)) is not None), None)
+    if taken is not None:
+        raise InputError(taken.problem(f"the id '{id}' is taken", "choose another id"))
+
+
+def _id(file: Path, id: str) -> Node | None:
+    """The node of the id where the file is of a contract or gate called `id`; one that cannot be read has none."""
+    with suppress(InputError):
+        text = read_text(file)
+        root = parse(text, str(file)) if id in text else Node({})
+        kind, found = root.get("kind"), root.get("id")
+        if kind is not None and kind.value in [*KINDS] and found is not None and str(found.value) == id:
+            return found
+    return None
 
 
 def _files(paths: Iterable[Path], problems: list[Problem]) -> list[Path]:

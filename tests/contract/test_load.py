@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 import yaml
 
 from hrmctl import InputError, MeasureSpec
+from hrmctl.cli import run
 from hrmctl.contract import Contract, load_contracts, parse_text, proof_of
 from hrmctl.contract.editor import contract_schema
 from hrmctl.contract.template import template
@@ -128,3 +131,48 @@ def test_the_contracts_of_the_manual_are_proven(root: Path) -> None:
     assert [item.id for item in items] == ["HRM-P1", "FASTER", "GO-ON"]
     for item in items:
         assert proof_of(item, real).problems == ()
+
+
+# --- contracts new --------------------------------------------------------------------------------
+
+
+def new(*argv: str) -> tuple[int, str]:
+    """The exit code of `contracts new` in the current folder and what it printed."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = run(["contracts", "new", *argv])
+    return code, said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("cwd", "more", "place"),
+    [
+        (".", [], "contracts/deep/other.yaml"),
+        (".", ["--folder", "contracts/new"], "contracts/deep/other.yaml"),
+        ("contracts", [], "deep/other.yaml"),
+        ("contracts/deep", ["--folder", ".."], "../deep/other.yaml"),
+    ],
+)
+def test_an_id_that_a_file_has_is_not_given_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cwd: str, more: list[str], place: str
+) -> None:
+    other = tmp_path / "contracts" / "deep" / "other.yaml"
+    other.parent.mkdir(parents=True)
+    other.write_text(template("MY-P1"))
+    (other.parent / "broken.yaml").write_text("kind: contract\nid: MY-P1\nid: [\n")
+    (other.parent / "list.yaml").write_text("[MY-P1]\n")
+    (other.parent / "note.yaml").write_text("kind: [note]\nid: MY-P1\n")
+    monkeypatch.chdir(tmp_path / cwd)
+    before = sorted(tmp_path.rglob("*"))
+    assert new("MY-P1", *more) == (2, f"hrmctl: {place}:3:5: the id 'MY-P1' is taken; choose another id\n")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert new("MY-P", *more)[0] == 0
+
+
+def test_a_contract_goes_into_the_folder_of_contracts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert new("MY-P1") == (0, "contracts/my-p1.yaml\n")
+    monkeypatch.chdir("contracts")
+    assert new("MY-P2") == (0, "my-p2.yaml\n")
+    assert new("MY-P3", "--folder", "contracts") == (0, "contracts/my-p3.yaml\n")
+    assert sorted(p.name for p in Path().rglob("*")) == ["contracts", "my-p1.yaml", "my-p2.yaml", "my-p3.yaml"]
