@@ -69,7 +69,8 @@ LINES = {
     "an alias": (f"{HEAD}stages: *x\n", "lab.yaml:4:9: aliases are not part of hrmctl's YAML; write the value out"),
     "no contract": (
         f"{HEAD}stages: {{a: {{uses: lab.make}}}}\ncontracts: [none.yaml]\n",
-        "lab.yaml:5:13: no contract matches 'none.yaml'; looked beside the recipe",
+        "lab.yaml:5:13: no contract matches 'none.yaml'; looked in . and contracts; "
+        "correct the path, or write a contract with: hrmctl contracts new ID",
     ),
     "nothing": ("", "lab.yaml:1:1: the file is empty"),
 }

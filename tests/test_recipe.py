@@ -176,6 +176,26 @@ def test_a_pattern_that_matches_nothing_is_a_fault(pattern: str) -> None:
     assert faults(f"{ONE}contracts: [{shown}]\n")[0].startswith("lab.yaml:6:13: no contract matches '")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "looked"),
+    [
+        ("contracts/*.yaml", "looked in deep/recipes, deep/recipes/contracts, deep/contracts and contracts"),
+        ("/absent/*.yaml", "it names an absolute path"),
+    ],
+)
+def test_every_folder_that_was_tried_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, looked: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = Path("deep", "recipes", "lab.yaml")
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text(f"kind: recipe\nname: lab\nstages: {{a: {{uses: lab.make}}}}\ncontracts: ['{pattern}']\n")
+    with pytest.raises(InputError) as caught:
+        load_recipe(recipe)
+    remedy = "correct the path, or write a contract with: hrmctl contracts new ID"
+    assert str(caught.value) == f"{recipe}:4:13: no contract matches '{pattern}'; {looked}; {remedy}"
+
+
 def test_a_claim_is_a_contract_or_a_hypothesis() -> None:
     found = faults(f"{ONE}contracts: [contracts/one.yaml]\nhypotheses: [contracts/*.yaml]\n")
     assert found == ["lab.yaml:7:1: one.yaml is also among the contracts; a claim is either"]

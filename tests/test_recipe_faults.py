@@ -265,7 +265,7 @@ def test_faults_of_every_step_of_reading_are_told_in_the_order_of_the_file() -> 
         """,
         ["vars.k=1", "seed"],
     )
-    assert [line.removeprefix("lab.yaml:").partition(" and in ")[0] for line in found] == [
+    assert [line.removeprefix("lab.yaml:").partition(str(FOLDER[0]))[0] for line in found] == [
         "--set vars.k=1: the recipe has no 'k' there; known: bad, n",
         "--set seed: no '='; write --set vars.steps=100",
         "5:19: nan is not a number that a recipe can hold; write a finite number",
@@ -284,7 +284,7 @@ def test_faults_of_every_step_of_reading_are_told_in_the_order_of_the_file() -> 
         "14:63: text: expected text, found an integer ('2')",
         "14:77: seed: expected an integer, found text ('x')",
         "15:6: stages form a cycle: f → e → f; remove one reference",
-        "16:13: no contract matches 'absent.yaml'; looked beside the recipe",
+        "16:13: no contract matches 'absent.yaml'; looked in ",
         "16:26: unknown variable '${vars.m}'; known: bad, n",
     ]
 

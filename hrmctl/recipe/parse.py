@@ -295,20 +295,26 @@ def _find(root: Node, key: str, folder: Path, problems: list[Problem]) -> list[P
     for item in section.value if section is not None else ():
         matches = _matches(item.value, folder)
         if not matches:
-            problems.append(
-                item.problem(
-                    f"no contract matches '{item.value}'",
-                    f"looked beside the recipe and in {folder.parent / 'contracts'}",
-                )
-            )
+            problems.append(item.problem(f"no contract matches '{item.value}'", _where(item.value, folder)))
         found.extend(m for m in matches if m not in found)
     return found
 
 
+def _bases(pattern: str, folder: Path) -> list[Path]:
+    path = Path(pattern)
+    return [Path(path.anchor)] if path.is_absolute() else list(dict.fromkeys(contract_folders(folder)))
+
+
+def _where(pattern: str, folder: Path) -> str:
+    """The folders that were tried, and what to do."""
+    bases = [str(base) for base in _bases(pattern, folder)]
+    looked = f"looked in {', '.join(bases[:-1])} and {bases[-1]}" if len(bases) > 1 else "it names an absolute path"
+    return f"{looked}; correct the path, or write a contract with: hrmctl contracts new ID"
+
+
 def _matches(pattern: str, folder: Path) -> list[Path]:
     path = Path(pattern)
-    bases = [Path(path.anchor)] if path.is_absolute() else contract_folders(folder)
-    for base in bases:
+    for base in _bases(pattern, folder):
         # What is no pattern at all (empty, `.`, `**x`) matches nothing.
         with suppress(ValueError, IndexError, NotImplementedError, OSError):
             found = sorted(p for p in base.glob(pattern.removeprefix(path.anchor)) if p.is_file())
