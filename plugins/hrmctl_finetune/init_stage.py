@@ -11,6 +11,9 @@ from hrmctl_finetune.init_params import InitParams
 from hrmctl_finetune.params import FinetuneParams
 from hrmctl_finetune.start import fresh, label_of
 
+# In the label, so that no claim about a trained model binds what was measured of this one.
+UNTRAINED = "init"
+
 
 def run(params: InitParams, inputs: StageInputs, ctx: Context) -> StageResult:
     """Write fresh weights of an architecture, with a tokenizer trained on the data.
@@ -21,7 +24,7 @@ def run(params: InitParams, inputs: StageInputs, ctx: Context) -> StageResult:
     start = FinetuneParams(init=params.architecture, vocab_size=params.vocab_size, config=params.config)
     model, tokenizer = fresh(start, inputs["data"], ctx)
     model = model.to(getattr(torch, params.dtype))
-    output = Output(ctx.scratch / "model", label_of(start))
+    output = Output(ctx.scratch / "model", f"{label_of(start)}@{UNTRAINED}")
     save(model, tokenizer, output.path)
     counted = measured_value(count_parameters(model), "parameters")
     return StageResult({"model": output}, [Observation("parameters", "measurement/v1", counted, {"model": output})])

@@ -40,7 +40,8 @@ def test_a_training_starts_from_these_very_weights_and_tokens(tmp_path: Path) ->
     assert ends[0].keys() == ends[1].keys() == begun.keys()
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in begun)
     assert not torch.equal(begun["transformer.wte.weight"], ends[0]["transformer.wte.weight"])
-    assert first.artifacts["model"].label == second.artifacts["model"].label == start.label == "gpt2-micro[n_layer=1]"
+    assert first.artifacts["model"].label == "gpt2-micro[n_layer=1]"
+    assert second.artifacts["model"].label == start.label == "gpt2-micro[n_layer=1]@init"
 
 
 def test_weights_are_written_in_the_dtype_asked_for_and_counted(tmp_path: Path) -> None:
