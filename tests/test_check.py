@@ -112,6 +112,16 @@ def test_a_stage_that_failed_and_is_no_more_in_its_recipe_says_nothing(lab: Path
     assert check(lab, "loss.yaml", code=3)["LAB-LOSS/one"]["verdict"] == "UNTESTED"
 
 
+def test_to_drop_a_stage_that_failed_brings_no_older_pass_back(lab: Path) -> None:
+    write_contract(lab)
+    run_lab(recipe(lab, "lab", CHAIN))
+    assert check(lab, "loss.yaml")["LAB-LOSS/one"]["verdict"] == "PASS"
+    failed = run_lab(recipe(lab, "lab", CHAIN.replace('"}}', '", act: raise}}'))).run
+    run_lab(recipe(lab, "lab", DATA_ONLY))
+    found = check(lab, "loss.yaml", code=3)["LAB-LOSS/one"]
+    assert (found["verdict"], found["run"]) == ("BLOCKED", failed)
+
+
 def test_a_failure_of_what_the_same_recipe_once_measured_blocks_no_claim_about_another_model(lab: Path) -> None:
     other = CONTRACT.replace("LAB-LOSS", "LAB-OTHER").replace("model: lab-model", "model: other-model")
     write_contract(lab)

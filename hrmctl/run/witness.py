@@ -153,20 +153,24 @@ class Witnesses:
             if said == "whole":
                 return partly.get(witness.recipe, witness)
             known = said == "nothing" or witness.recipe in partly
-            if not known and not self._settled(witness, contract, subject, stages):
+            if not known and not self._settled(witness, contract, subject, stages, dropped=False):
                 partly[witness.recipe] = witness
-        return next(iter(partly.values()), None)
+        left = (w for w in partly.values() if not self._settled(w, contract, subject, stages, dropped=True))
+        return next(left, None)
 
-    def _settled(self, witness: Witness, contract: Contract, subject: Subject, stages: Collection[str]) -> bool:
+    def _settled(
+        self, witness: Witness, contract: Contract, subject: Subject, stages: Collection[str], *, dropped: bool
+    ) -> bool:
         """Whether other runs of its recipe have shown of all that failed in it that it says nothing of the obligation.
 
-        A newer one finished the stage or has it no more, or the same recipe finished it before and it was about others.
+        A newer one finished the stage, or the same recipe finished it before and it was about others. Where `dropped`,
+        also a newer one that has it no more: that makes nothing measured, but it brings no older verdict back either.
         """
 
         def shown(name: str, other: Witness) -> bool:
             stage = other.lock["stages"].get(name)
             if other.run > witness.run:
-                return stage is None or stage["status"] in GOOD
+                return dropped if stage is None else stage["status"] in GOOD
             if stage is None or stage["status"] not in GOOD or other.recipe_digest != witness.recipe_digest:
                 return False
             seen = [self._shelf.heading(digest) for digest in stage["evidence"]]
