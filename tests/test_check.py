@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -295,6 +296,29 @@ def test_what_waited_for_a_failed_stage_names_the_stage_that_failed(lab: Path) -
     assert (found["verdict"], found["reason"]) == ("BLOCKED", said)
     assert found["remedy"] == f"mend stage a, then: hrmctl pipeline {path} --set vars.act=exit"
     assert replay(open_store(lab), catalog(lab))[1] == []
+
+
+def test_a_failed_stage_that_makes_nothing_of_its_own_speaks_of_what_it_was_given(tmp_path: Path) -> None:
+    lab = write_lab(tmp_path, "def score(params, inputs, ctx):\n    raise StageError('no samples')\n")
+    write_contract(lab, ON_SCORE)
+    for name, subject in {"other": "model: lab-model2", "data": "model: lab-model, dataset: lab@test"}.items():
+        text = ON_SCORE.replace("LAB-SCORE", f"LAB-{name.upper()}").replace("model: lab-model", subject)
+        write_contract(lab, text, f"{name}.yaml")
+    failed = run_lab(recipe(lab, "lab", SCORING)).run
+    files = ["loss.yaml", "other.yaml", "data.yaml"]
+    found = check(lab, *files, code=3)
+    assert {name: found[f"LAB-{name}/one"]["verdict"] for name in ("SCORE", "OTHER", "DATA")} == {
+        "SCORE": "BLOCKED",
+        "OTHER": "UNTESTED",
+        "DATA": "UNTESTED",
+    }
+    assert check(lab, *files, "--run", failed, code=3)["LAB-OTHER/one"]["verdict"] == "UNTESTED"
+    lock = open_store(lab).run_folder(failed) / "recipe.lock.yaml"
+    assert replay(open_store(lab), catalog(lab)) == (6, [])
+    lock.write_text(re.sub(r"\n    gives:.*(\n    - .*)*", "", lock.read_text()))
+    assert "gives" not in lock.read_text()
+    found = check(lab, *files, code=3)
+    assert found["LAB-OTHER/one"]["verdict"] == "BLOCKED", "an earlier version did not say what a stage gives"
 
 
 def test_a_lock_that_names_no_stage_to_blame_still_speaks(lab: Path) -> None:

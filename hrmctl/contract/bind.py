@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from hrmctl.contract.evaluate import Fault, Measured, Outcome, Piece, decide, pieces, take
-from hrmctl.contract.facts import Facts, step_after
+from hrmctl.contract.facts import Facts, Stop, step_after
 from hrmctl.contract.parse import is_p
 from hrmctl.contract.prove import Proof, prove
 from hrmctl.contract.spec import Contract, Query, Subject, Value
@@ -120,9 +120,10 @@ def _require_proof(contract: Contract, proof: Proof) -> None:
 # --- binding ------------------------------------------------------------------------------------
 
 Speech = Literal["nothing", "in part", "whole"]
+Stopped = Mapping[str, Sequence[Stop]]
 
 
-def speech(contract: Contract, subject: Subject, evidence: Sequence[Evidence], stopped: Collection[str]) -> Speech:
+def speech(contract: Contract, subject: Subject, evidence: Sequence[Evidence], stopped: Stopped) -> Speech:
     """How much a run says of an obligation, by what its evidence is about (payloads are not read).
 
     All of what the contract asks for, or some of it; a stage of a wanted kind among `stopped`, those that did not
@@ -134,8 +135,12 @@ def speech(contract: Contract, subject: Subject, evidence: Sequence[Evidence], s
         return "whole"
     if not missing:
         return "whole"
-    some = len(missing) < len(contract.observed) or any(query.stage in stopped for query in missing)
+    some = len(missing) < len(contract.observed) or any(_stops(query, subject, stopped) for query in missing)
     return "in part" if some else "nothing"
+
+
+def _stops(query: Query, subject: Subject, stopped: Stopped) -> list[Stop]:
+    return [stop for stop in stopped.get(query.stage, ()) if stop.concerns(query, subject)]
 
 
 def bind(contract: Contract, subject: Subject, evidence: Sequence[Evidence], facts: Facts) -> list[Candidate]:
@@ -227,7 +232,7 @@ def _require_all(contract: Contract, subject: Subject, found: Mapping[str, Seque
         how = facts.remedy(contract, subject, stage) or f"run the stage {stage}"
         raise Unbound(Verdict.BLOCKED, missing[0], reason, f"on a machine with {wanted}: {how}")
     for name in missing:
-        stops = facts.stopped.get(contract.evidence[name].stage, ())
+        stops = _stops(contract.evidence[name], subject, facts.stopped)
         if stops:
             stop = next((s for s in stops if s.stage.partition("[")[0] in subject.labels.values()), stops[0])
             raise Unbound(Verdict.BLOCKED, name, f"no evidence {name}: {stop.reason}", stop.remedy)

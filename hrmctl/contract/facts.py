@@ -17,11 +17,20 @@ _STEPS = {
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A stage that did not finish: the id of the one that is to blame, the reason, and what to do about it."""
+    """A stage that did not finish: the id of the one that is to blame, the reason, and what to do about it.
+
+    `about` has every label that its evidence could have carried, None where that is not known.
+    """
 
     stage: str
     reason: str
     remedy: str = ""
+    about: Collection[str] | None = None
+
+    def concerns(self, query: Query, subject: Subject) -> bool:
+        """Whether its evidence could have answered `query` for `subject`."""
+        roles = {query.bind.get(role, role) for role in query.required_roles(subject)} & subject.labels.keys()
+        return self.about is None or all(subject.labels[role] in self.about for role in roles)
 
 
 @dataclass(frozen=True, slots=True)

@@ -350,6 +350,7 @@ class Run:
             "seed": stage.seed,
             "params": plain_params(stage),
             "inputs": input_digests(self._artifacts(stage)) if state.key else {},
+            "gives": sorted({output.type for output in stage.spec.outputs.values()}),
             "outputs": dict(state.outputs),
             "evidence": list(state.evidence),
             "error": state.error,

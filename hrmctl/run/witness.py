@@ -18,6 +18,8 @@ from hrmctl.run.record import LOCK_NAME, parse_lock
 from hrmctl.store import Store
 
 GOOD = ("done", "cached")
+_UNKNOWN = ("model",)  # a lock of an earlier version does not say it
+_UNNAMED = {"samples", "report"}
 _STOPPED = ("failed", "blocked", "cancelled")
 
 
@@ -75,7 +77,7 @@ class Witness:
         if origin != name:
             reason = f"stage {name} did not finish: {reason}"
         step = f"finish stage {origin}" if blamed["status"] == "cancelled" else f"mend stage {origin}, then"
-        return Stop(origin, reason, f"{step}: {self.again or 'run it again'}")
+        return Stop(origin, reason, f"{step}: {self.again or 'run it again'}", _about(stage))
 
     @property
     def again(self) -> str:
@@ -94,6 +96,12 @@ class Witness:
         for stage in self.lock["stages"].values():
             if stage["status"] in GOOD and (not stages or stage["uses"] in stages):
                 yield from stage["evidence"]
+
+
+def _about(stage: Mapping[str, Any]) -> frozenset[str] | None:
+    """The labels that its evidence could carry: those of its inputs, where nothing it gives has one of its own."""
+    given = [artifact["label"] for artifacts in stage.get("inputs", {}).values() for artifact in artifacts]
+    return frozenset(given) if given and set(stage.get("gives", _UNKNOWN)) <= _UNNAMED else None
 
 
 def partial(lock: Mapping[str, Any]) -> dict[str, str]:
@@ -174,7 +182,7 @@ class Witnesses:
             if stage is None or stage["status"] not in GOOD or other.recipe_digest != witness.recipe_digest:
                 return False
             seen = [self._shelf.heading(digest) for digest in stage["evidence"]]
-            return speech(contract, subject, seen, ()) == "nothing"
+            return speech(contract, subject, seen, {}) == "nothing"
 
         failed = [n for n, s in witness.lock["stages"].items() if s["uses"] in stages and s["status"] in _STOPPED]
         name = witness.recipe.encode()
