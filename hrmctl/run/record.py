@@ -171,7 +171,7 @@ def _require_shape(lock: Mapping[str, Any]) -> None:
     for stage in lock["stages"].values():
         texts += [stage["uses"], stage["status"], stage["error"], stage.get("cause", ""), *stage["evidence"]]
         texts += stage.get("gives", ())
-        texts += [artifact["label"] for given in stage.get("inputs", {}).values() for artifact in given]
+        texts += [artifact.get("label", "") for given in stage.get("inputs", {}).values() for artifact in given]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("not a text")
 

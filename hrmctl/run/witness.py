@@ -100,8 +100,9 @@ class Witness:
 
 def _about(stage: Mapping[str, Any]) -> frozenset[str] | None:
     """The labels that its evidence could carry: those of its inputs, where nothing it gives has one of its own."""
-    given = [artifact["label"] for artifacts in stage.get("inputs", {}).values() for artifact in artifacts]
-    return frozenset(given) if given and set(stage.get("gives", _UNKNOWN)) <= _UNNAMED else None
+    given = [artifact.get("label", "") for artifacts in stage.get("inputs", {}).values() for artifact in artifacts]
+    named = given and all(given) and set(stage.get("gives", _UNKNOWN)) <= _UNNAMED
+    return frozenset(given) if named else None
 
 
 def partial(lock: Mapping[str, Any]) -> dict[str, str]:
