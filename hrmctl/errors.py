@@ -38,6 +38,15 @@ class Fault:
     remedy: str = ""
 
 
+def explained(because: str, reason: str) -> str:
+    """Why a verdict is what it is, `because: reason`, each said once.
+
+    A gate's reason names the rule itself, one of missing evidence the evidence.
+    """
+    named = f"`{because}`" in reason or f"no evidence {because}" in reason
+    return reason if named else ": ".join(filter(None, (because, reason)))
+
+
 def one_line(text: str, limit: int = 2000) -> str:
     """`text` without line breaks and terminal escapes, cut at `limit` characters: names in it may be hostile."""
     short = text if len(text) <= limit else f"{text[:limit]}…"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import codecs
 import io
-import json
 import os
 import signal
 import sys
@@ -86,6 +85,8 @@ def _prepare_streams() -> None:
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
     """What the encoding of a terminal has not, as JSON writes it, so that JSON stays what it is."""
+    import json
+
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return json.dumps(error.object[error.start : error.end])[1:-1], error.end

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from hrmctl import Evidence, Undecidable
+from hrmctl.errors import explained
 from hrmctl.plugins import catalog
 from hrmctl.registry import resolve
 from hrmctl_audit.bundle import Bundle
@@ -236,15 +237,12 @@ def _verdict(row: Row, bundle: Bundle) -> Expected:
         raise Uncited(f"cites {', '.join(missing)}, which the bundle does not hold")
     shown = {"verdict": judged["verdict"], "claim": judged["title"], "run": judged["run"] or "no run"}
     cell = ", ".join(evidence) or NO_EVIDENCE
-    told = {"why": _why(judged) or HOLDS, "remedy": judged["remedy"] or NO_REMEDY, "evidence": cell}
+    told = {
+        "why": explained(judged["because"], judged["reason"]) or HOLDS,
+        "remedy": judged["remedy"] or NO_REMEDY,
+        "evidence": cell,
+    }
     return {**shown, **told, "attempts": judged["attempts"]}
-
-
-def _why(judged: Mapping[str, Any]) -> str:
-    """What decided and the reason, said once: a gate's reason names its rule, one of missing evidence the evidence."""
-    because, reason = str(judged["because"]), str(judged["reason"])
-    named = f"`{because}`" in reason or f"no evidence {because}" in reason
-    return reason if named else ": ".join(part for part in (because, reason) if part)
 
 
 def _exactly(found: list[Evidence], number: int) -> list[Evidence]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from hrmctl import CheckReport, Judgement, Verdict
+from hrmctl.errors import explained
 
 Value = float | int | bool | str
 Measured = Mapping[str, Mapping[str, Value]]
@@ -151,10 +152,5 @@ def headlines(measured: Measured) -> list[str]:
 
 
 def explanation(judgement: Judgement) -> str:
-    """Why the verdict is what it is: `clause: reason`, empty where there is neither.
-
-    A gate's reason names the rule itself, one of missing evidence the evidence.
-    """
-    named = f"`{judgement.because}`" in judgement.reason or f"no evidence {judgement.because}" in judgement.reason
-    because = "" if named else judgement.because
-    return plain(": ".join(part for part in (because, judgement.reason) if part))
+    """Why the verdict is what it is, empty where nothing is to be said."""
+    return plain(explained(judgement.because, judgement.reason))
